@@ -1,0 +1,3 @@
+"""Train, serve and chat with LoRA adapters on one shared 4-bit base model."""
+
+__version__ = "0.1.0"

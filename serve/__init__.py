@@ -1,0 +1,1 @@
+"""The runtime: base model, engine, adapters, API and command line."""

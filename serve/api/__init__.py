@@ -1,0 +1,1 @@
+"""The HTTP side: OpenAI-compatible routes, health, metrics. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Plain data that processes and parts exchange. Imports neither torch nor FastAPI."""

@@ -1,0 +1,151 @@
+"""The one error tree. Every error that a user may see names what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An error as it travels between processes and in HTTP bodies: never a path, a class name or a trace."""
+
+    code: str
+    message: str
+    http_status: int = 500
+    param: str | None = None
+    retry_after: int | None = None
+
+
+class TunechatError(Exception):
+    """Base of all errors that tunechat raises on purpose.
+
+    `code` is stable and machine-readable, `http_status` is what the API answers with, `param` names the offending
+    field, `retry_after` is in seconds.
+    """
+
+    code = "internal_error"
+    http_status = 500
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+        self.retry_after: int | None = None
+
+    @property
+    def record(self) -> ErrorRecord:
+        return ErrorRecord(
+            code=self.code,
+            message=self.message,
+            http_status=self.http_status,
+            param=self.param,
+            retry_after=self.retry_after,
+        )
+
+    @staticmethod
+    def from_record(record: ErrorRecord) -> TunechatError:
+        """The error that `record` describes, as the class that carries its HTTP status."""
+        kind = _BY_STATUS.get(record.http_status, TunechatError)
+        error = kind(record.message, param=record.param, code=record.code)
+        error.http_status = record.http_status
+        error.retry_after = record.retry_after
+        return error
+
+
+class InvalidRequest(TunechatError):
+    """The request itself is wrong; sending it again cannot help."""
+
+    code = "invalid_request"
+    http_status = 400
+
+
+class Unsupported(InvalidRequest):
+    """A field that this server knows and does not do."""
+
+    code = "unsupported"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and completion do not fit. Carries both numbers in its message; nothing is ever cut."""
+
+    code = "context_length_exceeded"
+
+
+class Unauthorized(TunechatError):
+    code = "invalid_api_key"
+    http_status = 401
+
+
+class Forbidden(TunechatError):
+    code = "forbidden"
+    http_status = 403
+
+
+class NotFound(TunechatError):
+    code = "not_found"
+    http_status = 404
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class PayloadTooLarge(TunechatError):
+    code = "payload_too_large"
+    http_status = 413
+
+
+class Overloaded(TunechatError):
+    """The queue is full; `retry_after` says when to come back, in seconds."""
+
+    code = "overloaded"
+    http_status = 429
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int = 1
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        self.retry_after = retry_after
+
+
+class Unavailable(TunechatError):
+    """The engine is starting, draining or dead."""
+
+    code = "unavailable"
+    http_status = 503
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int = 2
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        self.retry_after = retry_after
+
+
+class EngineFailed(Unavailable):
+    """The engine died while it worked on this request."""
+
+    code = "engine_failed"
+
+
+class ConfigError(TunechatError):
+    """Settings, flags or files that the operator must mend. The command line prints it in one line and exits with 2."""
+
+    code = "config_error"
+
+
+class ModelError(TunechatError):
+    """A model that cannot be fetched, read, quantised or served; says which part of it and why."""
+
+    code = "model_error"
+
+
+_BY_STATUS: dict[int, type[TunechatError]] = {
+    400: InvalidRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    413: PayloadTooLarge,
+    429: Overloaded,
+    503: Unavailable,
+}

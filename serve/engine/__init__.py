@@ -1,0 +1,1 @@
+"""The token side, a process of its own: tokens in, tokens out."""

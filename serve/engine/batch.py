@@ -1,0 +1,31 @@
+"""One step's work for the device: the tokens of all scheduled sequences packed into one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """T tokens of S sequences, the tokens of a sequence side by side, in order.
+
+    `tokens`, `positions` and `sequences` (which row of `block_tables` a token belongs to) are int32 [T]; `slots` int64
+    [T] is where a token's key and value go (block * block_size + offset); `block_tables` int32 [S, B], -1 past a
+    sequence's last block; `logit_rows` int64 [L] are the tokens whose logits are wanted; `adapters` int32 [T] is the
+    adapter slot of each token, -1 for the base.
+    """
+
+    tokens: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    sequences: NDArray[np.int32]
+    slots: NDArray[np.int64]
+    block_tables: NDArray[np.int32]
+    logit_rows: NDArray[np.int64]
+    adapters: NDArray[np.int32]
+
+    @property
+    def size(self) -> int:
+        return len(self.tokens)
