@@ -12,8 +12,8 @@ X86_64 = platform.machine().lower() in {"x86_64", "amd64"}
 # another processor) the install goes on, and the torch path serves with the same results, more slowly.
 kernels = Extension(
     "tunechat.serve.kernels._kernels",
-    sources=["serve/kernels/kernels.c"],
-    depends=["serve/kernels/exponential.h"],
+    sources=["serve/kernels/products.c", "serve/kernels/decoder.c"],
+    depends=["serve/kernels/common.h"],
     extra_compile_args=["-O3", "-mavx2", "-mfma", "-mf16c", "-ffp-contract=off", "-fopenmp", "-std=gnu11"],
     extra_link_args=["-fopenmp", "-lm"],
     optional=True,

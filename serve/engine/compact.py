@@ -1,0 +1,121 @@
+"""The forward of the Llama-like family: Llama, Mistral, Qwen2, Qwen3 and what shares their shape.
+
+Written for speed and to be read whole. Projections that read the same input are one matrix (queries, keys and values;
+gate and up), residuals are added inside the next norm, and every sequence of the batch goes through each layer in one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..base.architecture import Decoder, decoder_of
+from ..base.entry import BaseEntry
+from ..base.product import product
+from ..base.weights import DenseWeight, Int8Weight, Weight
+from ..contract.errors import ModelError
+from ..kernels.decoder import add_rms_norm, paged_attention, rotate_and_store, silu_product
+from .cache import CacheShape, KVCache
+from .device_batch import DeviceBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A projection as the forward uses it."""
+
+    weight: Weight
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return product(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The weights of one decoder layer."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    output: Linear
+    mlp_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+class CompactModel:
+    """A Llama-like decoder over the mapped weights of one base entry."""
+
+    def __init__(self, entry: BaseEntry, device: torch.device, context_length: int, cache_dtype: torch.dtype) -> None:
+        self.decoder: Decoder = decoder_of(entry.config)
+        self.device = device
+        self.cache_shape = CacheShape(self.decoder.layers, self.decoder.kv_heads, self.decoder.head_dim, cache_dtype)
+        self._embedding = _lookup_weight(entry.weight("model.embed_tokens", device))
+        self._layers = [self._layer(entry, i) for i in range(self.decoder.layers)]
+        self._norm = entry.vector("model.norm.weight", device)
+        self._head = self._embedding if self.decoder.tied_head else entry.weight("lm_head", device)
+        self._cosines, self._sines = self._rotations(context_length)
+
+    def forward(self, batch: DeviceBatch, cache: KVCache) -> Tensor:
+        """Logits float32 [len(logit_rows), vocab]; keys and values of all tokens are in the cache afterwards."""
+        hidden = self._embedding.lookup(batch.tokens)
+        delta: Tensor | None = None
+        for i, layer in enumerate(self._layers):
+            x = add_rms_norm(hidden, delta, layer.attention_norm, self.decoder.norm_eps)
+            delta = layer.output(self._attention(layer.qkv(x), layer, batch, cache.layer(i)))
+            x = add_rms_norm(hidden, delta, layer.mlp_norm, self.decoder.norm_eps)
+            delta = layer.down(silu_product(layer.gate_up(x)))
+        rows = batch.logit_rows
+        last = add_rms_norm(hidden[rows], None if delta is None else delta[rows], self._norm, self.decoder.norm_eps)
+        return product(last, self._head).float()
+
+    def _attention(self, qkv: Tensor, layer: Layer, batch: DeviceBatch, cache: tuple[Tensor, Tensor]) -> Tensor:
+        d = self.decoder
+        keys, values = cache
+        q = rotate_and_store(
+            qkv, d.heads, d.kv_heads, self._cosines, self._sines, batch.positions, batch.slots,
+            layer.q_norm, layer.k_norm, d.norm_eps, keys, values,
+        )  # fmt: skip
+        return paged_attention(
+            q, d.heads, keys, values, batch.block_tables, batch.sequences, batch.positions,
+            scale=d.head_dim**-0.5, window=d.sliding_window or 0,
+        )  # fmt: skip
+
+    def _layer(self, entry: BaseEntry, index: int) -> Layer:
+        prefix = f"model.layers.{index}."
+
+        def linear(name: str, bias: bool) -> Linear:
+            return Linear(
+                entry.weight(prefix + name, self.device),
+                entry.vector(f"{prefix}{name}.bias", self.device) if bias else None,
+            )
+
+        def norm(name: str) -> Tensor:
+            return entry.vector(f"{prefix}{name}.weight", self.device)
+
+        d = self.decoder
+        return Layer(
+            attention_norm=norm("input_layernorm"),
+            qkv=linear("self_attn.qkv_proj", d.qkv_bias),
+            q_norm=norm("self_attn.q_norm") if d.qk_norm else None,
+            k_norm=norm("self_attn.k_norm") if d.qk_norm else None,
+            output=linear("self_attn.o_proj", d.output_bias),
+            mlp_norm=norm("post_attention_layernorm"),
+            gate_up=linear("mlp.gate_up_proj", d.mlp_bias),
+            down=linear("mlp.down_proj", d.mlp_bias),
+        )
+
+    def _rotations(self, context_length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of every position, float32 [context, rotary_dim / 2]."""
+        frequencies = torch.tensor(self.decoder.rope.inverse_frequencies, dtype=torch.float32)
+        angles = torch.outer(torch.arange(context_length, dtype=torch.float32), frequencies)
+        return angles.cos().to(self.device), angles.sin().to(self.device)
+
+
+def _lookup_weight(weight: Weight) -> Int8Weight | DenseWeight:
+    if isinstance(weight, Int8Weight | DenseWeight):
+        return weight
+    raise ModelError("the embedding is kept in a form whose rows cannot be looked up; prepare the model again")

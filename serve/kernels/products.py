@@ -1,0 +1,123 @@
+"""Products of float32 activations with packed weights. The layouts stand in `serve/base/weights.py`.
+
+On a CPU with the C kernels each function is one call into them. Elsewhere torch does the same arithmetic: activations are
+rounded to 8 bits a block of 32, products of a block are summed exactly as integers, and blocks are added in order; what
+differs is the last bit of fused multiply-adds. Both give a row the same result, bit for bit, at any number of rows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .library import library
+
+BLOCK = 32
+ROWS_AT_ONCE = 16
+_KINDS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+
+
+def int4_product(
+    x: Tensor, quants: Tensor, scales: Tensor, minima: Tensor, rows: int, bias: Tensor | None = None
+) -> Tensor:
+    """x [m, k] times an int4 matrix [rows, k] transposed, plus `bias` [rows]: float32 [m, rows]."""
+    c = library() if x.device.type == "cpu" else None
+    if c is None:
+        return int4_reference(x, quants, scales, minima, rows, bias)
+    x = _float_rows(x)
+    y = torch.empty(x.shape[0], rows)
+    c.int4_product(
+        x.data_ptr(), x.shape[0], x.shape[1], quants.data_ptr(), scales.data_ptr(), minima.data_ptr(), rows,
+        _pointer(bias), y.data_ptr(),
+    )  # fmt: skip
+    return y
+
+
+def int8_product(x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: Tensor | None = None) -> Tensor:
+    """x [m, k] times an int8 matrix [rows, k] transposed, plus `bias` [rows]: float32 [m, rows]."""
+    c = library() if x.device.type == "cpu" else None
+    if c is None:
+        return int8_reference(x, quants, scales, rows, bias)
+    x = _float_rows(x)
+    y = torch.empty(x.shape[0], rows)
+    c.int8_product(
+        x.data_ptr(), x.shape[0], x.shape[1], quants.data_ptr(), scales.data_ptr(), rows, _pointer(bias), y.data_ptr()
+    )
+    return y
+
+
+def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [m, k] times `weight` [n, k] transposed, plus `bias` [n]: float32 [m, n] on the CPU, the weight's type on CUDA."""
+    if x.device.type != "cpu":
+        return F.linear(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype))
+    c = library()
+    if c is None or weight.dtype not in _KINDS:
+        return tiled(lambda tile: F.linear(tile, weight.float(), bias), x)
+    x, weight = _float_rows(x), weight.contiguous()
+    y = torch.empty(x.shape[0], weight.shape[0])
+    c.dense_product(
+        x.data_ptr(), x.shape[0], x.shape[1], weight.data_ptr(), _KINDS[weight.dtype], weight.shape[0], _pointer(bias),
+        y.data_ptr(),
+    )  # fmt: skip
+    return y
+
+
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [m, k] to 8 bits a block of 32: whole numbers as float32 [m, k / 32, 32] and scales float32 [m, k / 32, 1]."""
+    blocks = x.float().reshape(x.shape[0], -1, BLOCK)
+    scales = blocks.abs().amax(dim=-1, keepdim=True) / 127.0
+    inverse = torch.where(scales > 0, 1.0 / scales, 0.0)
+    return torch.round(blocks * inverse), scales
+
+
+def int4_reference(
+    x: Tensor, quants: Tensor, scales: Tensor, minima: Tensor, rows: int, bias: Tensor | None = None
+) -> Tensor:
+    """What `int4_product` gives, in torch, on any device."""
+    groups, blocks, _ = quants.shape
+    packed = quants.view(groups, blocks, 4, 8, 1, 4)
+    codes = torch.cat([packed & 15, packed >> 4], dim=4).permute(1, 0, 3, 2, 4, 5).reshape(blocks, groups * 8, BLOCK)
+    scale = scales.permute(1, 0, 2).reshape(blocks, 1, -1).float()
+    minimum = minima.permute(1, 0, 2).reshape(blocks, 1, -1).float()
+    return tiled(lambda tile: _block_sums(tile, codes.float(), scale, minimum)[:, :rows], x, bias)
+
+
+def int8_reference(x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: Tensor | None = None) -> Tensor:
+    """What `int8_product` gives, in torch, on any device."""
+    groups, blocks, _ = quants.shape
+    codes = quants.view(groups, blocks, 8, 8, 4).permute(1, 0, 3, 2, 4).reshape(blocks, groups * 8, BLOCK)
+    scale = scales.permute(1, 0, 2).reshape(blocks, 1, -1).float()
+    return tiled(lambda tile: _block_sums(tile, codes.float(), scale, None)[:, :rows], x, bias)
+
+
+def _block_sums(x: Tensor, codes: Tensor, scale: Tensor, minimum: Tensor | None) -> Tensor:
+    """Sums over blocks, in order. Products of a block are below 2 ** 24, so float32 adds them exactly."""
+    q, x_scale = quantize_rows(x)
+    q, x_scale = q.permute(1, 0, 2), x_scale.permute(1, 0, 2)
+    whole = torch.bmm(q, codes.transpose(1, 2))
+    sums = x_scale * q.sum(dim=-1, keepdim=True)
+    total = torch.zeros(x.shape[0], codes.shape[1], device=x.device)
+    for b in range(codes.shape[0]):
+        total = total + whole[b] * (scale[b] * x_scale[b])
+        if minimum is not None:
+            total = total + minimum[b] * sums[b]
+    return total
+
+
+def tiled(product, x: Tensor, bias: Tensor | None = None) -> Tensor:  # type: ignore[no-untyped-def]
+    """`product` over rows of `x` in tiles of a fixed size: libraries choose their kernel, and so the order of their sums,
+    by the number of rows, and a row's result must not depend on it."""
+    m = x.shape[0]
+    x = x.float()
+    padded = F.pad(x, (0, 0, 0, -m % ROWS_AT_ONCE))
+    y = torch.cat([product(tile) for tile in padded.split(ROWS_AT_ONCE)] or [product(padded)])[:m]
+    return y if bias is None else y + bias
+
+
+def _float_rows(x: Tensor) -> Tensor:
+    return x.to(torch.float32).contiguous()
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
