@@ -6,7 +6,7 @@ eight rows: a broadcast of four activations then meets eight rows at once, and n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -161,6 +161,14 @@ class DenseWeight:
 
 
 Weight = Int4Weight | Int8Weight | Nf4Weight | DenseWeight
+
+
+def place(weight: Weight, device: torch.device) -> Weight:
+    """`weight` on `device`: itself when it is there, so that mapped memory stays mapped."""
+    if device.type == "cpu":
+        return weight
+    tensors = {f.name: v.to(device) for f in fields(weight) if isinstance(v := getattr(weight, f.name), Tensor)}
+    return replace(weight, **tensors)
 
 
 def _groups(start: int, stop: int, rows: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The forward of the Llama-like family: Llama, Mistral, Qwen2, Qwen3 and what shares their shape.
 
 Written for speed and to be read whole. Projections that read the same input are one matrix (queries, keys and values;
-gate and up), residuals are added inside the next norm, and every sequence of the batch goes through each layer in one pass.
+gate and up), residuals are added inside the next norm, and all sequences of the batch go through a layer in one pass.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..base.architecture import Decoder, decoder_of
 from ..base.entry import BaseEntry
 from ..base.product import product
-from ..base.weights import DenseWeight, Int8Weight, Weight
+from ..base.weights import DenseWeight, Int8Weight, Weight, place
 from ..contract.errors import ModelError
 from ..kernels.decoder import add_rms_norm, paged_attention, rotate_and_store, silu_product
 from .cache import CacheShape, KVCache
@@ -53,10 +53,10 @@ class CompactModel:
         self.decoder: Decoder = decoder_of(entry.config)
         self.device = device
         self.cache_shape = CacheShape(self.decoder.layers, self.decoder.kv_heads, self.decoder.head_dim, cache_dtype)
-        self._embedding = _lookup_weight(entry.weight("model.embed_tokens", device))
+        self._embedding = _lookup_weight(place(entry.weight("model.embed_tokens"), device))
         self._layers = [self._layer(entry, i) for i in range(self.decoder.layers)]
-        self._norm = entry.vector("model.norm.weight", device)
-        self._head = self._embedding if self.decoder.tied_head else entry.weight("lm_head", device)
+        self._norm = entry.vector("model.norm.weight").to(device)
+        self._head = self._embedding if self.decoder.tied_head else place(entry.weight("lm_head"), device)
         self._cosines, self._sines = self._rotations(context_length)
 
     def forward(self, batch: DeviceBatch, cache: KVCache) -> Tensor:
@@ -89,12 +89,12 @@ class CompactModel:
 
         def linear(name: str, bias: bool) -> Linear:
             return Linear(
-                entry.weight(prefix + name, self.device),
-                entry.vector(f"{prefix}{name}.bias", self.device) if bias else None,
+                place(entry.weight(prefix + name), self.device),
+                entry.vector(f"{prefix}{name}.bias").to(self.device) if bias else None,
             )
 
         def norm(name: str) -> Tensor:
-            return entry.vector(f"{prefix}{name}.weight", self.device)
+            return entry.vector(f"{prefix}{name}.weight").to(self.device)
 
         d = self.decoder
         return Layer(

@@ -1,7 +1,7 @@
 """What a decoder layer does between its products, over a packed row of tokens and a paged cache.
 
-The cache of a layer is a pair of tensors [blocks, kv_heads, block_size, head_dim], float32 or float16 on the CPU. On a CPU
-with the C kernels each function is one call into them; elsewhere torch does the same.
+The cache of a layer is a pair of tensors [blocks, kv_heads, block_size, head_dim], float32 or float16 on the CPU. On a
+CPU with the C kernels each function is one call into them; elsewhere torch does the same.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def rotate_and_store(
     """Turns queries and keys to their positions and writes keys and values to the cache; gives the queries.
 
     qkv [t, (heads + 2 kv_heads) * d] float32; cosines and sines [context, rotary_dim / 2]; q_norm and k_norm [d] are
-    RMSNorm weights of each head, taken before the rotation. The queries are a view [t, heads * d] with the row stride of
-    qkv.
+    RMSNorm weights of each head, taken before the rotation. The queries are a view [t, heads * d] with the row stride
+    of qkv.
     """
     t, d = qkv.shape[0], keys.shape[3]
     c = library() if qkv.device.type == "cpu" else None

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import torch
 
-_POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
+_TYPES: dict[str, type] = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float, "i": ctypes.c_int}
 
-_SIGNATURES: dict[str, list[type]] = {
-    "int4_product": [_POINTER, _LONG, _LONG, _POINTER, _POINTER, _POINTER, _LONG, _POINTER, _POINTER],
-    "int8_product": [_POINTER, _LONG, _LONG, _POINTER, _POINTER, _LONG, _POINTER, _POINTER],
-    "dense_product": [_POINTER, _LONG, _LONG, _POINTER, _INT, _LONG, _POINTER, _POINTER],
-    "add_rms_norm": [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _FLOAT, _POINTER],
-    "silu_product": [_POINTER, _LONG, _LONG, _POINTER],
-    "rotate_and_store": [_POINTER, *[_LONG] * 4, _POINTER, _POINTER, _LONG, *[_POINTER] * 4, _FLOAT]
-    + [_POINTER, _POINTER, _INT, _LONG],
-    "store": [_POINTER, _POINTER, *[_LONG] * 3, *[_POINTER] * 3, _INT, _LONG],
-    "paged_attention": [_POINTER, *[_LONG] * 5, _POINTER, _POINTER, _INT, _LONG, _POINTER, _LONG, _POINTER, _POINTER]
-    + [_LONG, _FLOAT, _FLOAT, _POINTER],
+# Arguments of each function, a letter each: pointer, long, float, int.
+_SIGNATURES = {
+    "int4_product": "p ll ppp l pp",
+    "int8_product": "p ll pp l pp",
+    "dense_product": "p ll p i l pp",
+    "add_rms_norm": "pp ll p f p",
+    "silu_product": "p ll p",
+    "rotate_and_store": "p llll pp l pp pp f pp i l",
+    "store": "pp lll p pp i l",
+    "paged_attention": "p lllll pp i l p l pp l ff p",
 }
 
 
@@ -31,9 +30,10 @@ def library() -> ctypes.CDLL | None:
     if why_missing() is not None:
         return None
     loaded = ctypes.CDLL(str(_built()))
-    for name, arguments in _SIGNATURES.items():
+    for name, letters in _SIGNATURES.items():
         function = getattr(loaded, name)
-        function.argtypes, function.restype = arguments, None
+        function.argtypes = [_TYPES[letter] for letter in letters.replace(" ", "")]
+        function.restype = None
     return loaded
 
 

@@ -1,11 +1,14 @@
 """Products of float32 activations with packed weights. The layouts stand in `serve/base/weights.py`.
 
-On a CPU with the C kernels each function is one call into them. Elsewhere torch does the same arithmetic: activations are
-rounded to 8 bits a block of 32, products of a block are summed exactly as integers, and blocks are added in order; what
-differs is the last bit of fused multiply-adds. Both give a row the same result, bit for bit, at any number of rows.
+On a CPU with the C kernels each function is one call into them. Elsewhere torch does the same arithmetic: activations
+are rounded to 8 bits a block of 32, products of a block are summed exactly as integers, and blocks are added in order;
+what differs is the last bit of fused multiply-adds. Both give a row the same result, bit for bit, at any number of
+rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +51,7 @@ def int8_product(x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: Ten
 
 
 def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [m, k] times `weight` [n, k] transposed, plus `bias` [n]: float32 [m, n] on the CPU, the weight's type on CUDA."""
+    """x [m, k] times `weight` [n, k] transposed, plus `bias` [n]: [m, n], float32 on the CPU, as the weight on CUDA."""
     if x.device.type != "cpu":
         return F.linear(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype))
     c = library()
@@ -105,9 +108,12 @@ def _block_sums(x: Tensor, codes: Tensor, scale: Tensor, minimum: Tensor | None)
     return total
 
 
-def tiled(product, x: Tensor, bias: Tensor | None = None) -> Tensor:  # type: ignore[no-untyped-def]
-    """`product` over rows of `x` in tiles of a fixed size: libraries choose their kernel, and so the order of their sums,
-    by the number of rows, and a row's result must not depend on it."""
+def tiled(product: Callable[[Tensor], Tensor], x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`product` over rows of `x` in tiles of a fixed size.
+
+    Libraries choose their kernel, and so the order of their sums, by the number of rows; a row's result must not depend
+    on it.
+    """
     m = x.shape[0]
     x = x.float()
     padded = F.pad(x, (0, 0, 0, -m % ROWS_AT_ONCE))

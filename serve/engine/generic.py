@@ -1,0 +1,226 @@
+"""The forward of every other dense decoder: the transformers class itself, with our products and our paged attention.
+
+The class is built without memory of its own, its projections are replaced by views of the mapped base, and its
+attention is reached through transformers' attention interface. Before it serves, it has to reproduce the class's own
+eager logits: a model whose attention does what the interface does not carry is refused instead of being served wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..base.architecture import architecture_of
+from ..base.entry import BaseEntry
+from ..base.linear import Linear4bit
+from ..base.weights import DenseWeight, place
+from ..contract.errors import ModelError
+from ..kernels.decoder import paged_attention, store
+from .batch import Batch
+from .cache import CacheShape, KVCache
+from .device_batch import DeviceBatch
+
+ATTENTION = "tunechat_paged"
+PROBE_TOLERANCE = 0.02
+_ROPE_BY_LENGTH = {"dynamic", "longrope"}
+
+
+@dataclass(slots=True)
+class PagedState:
+    """What the attention of the step under way reads; one object shared by all attention modules of a model."""
+
+    batch: DeviceBatch | None = None
+    cache: KVCache | None = None
+
+
+class GenericModel:
+    """A causal LM of transformers over the mapped weights of one base entry."""
+
+    def __init__(self, entry: BaseEntry, device: torch.device, cache_dtype: torch.dtype) -> None:
+        self.device = device
+        self._state = PagedState()
+        self._model = _build(entry, device)
+        attentions = list(_attention_modules(self._model))
+        for module in attentions:
+            module.tunechat_state = self._state
+        config = self._model.config.get_text_config()
+        heads = int(config.num_attention_heads)
+        self.cache_shape = CacheShape(
+            layers=len(attentions),
+            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+            head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+            dtype=cache_dtype,
+        )
+        self._check_against_eager(architecture_of(entry.config))
+
+    def forward(self, batch: DeviceBatch, cache: KVCache) -> Tensor:
+        """Logits float32 [len(logit_rows), vocab]; keys and values of all tokens are in the cache afterwards."""
+        self._state.batch, self._state.cache = batch, cache
+        try:
+            output = self._model(
+                input_ids=batch.tokens.unsqueeze(0),
+                position_ids=batch.positions.long().unsqueeze(0),
+                use_cache=False,
+                logits_to_keep=batch.logit_rows,
+            )
+        finally:
+            self._state.batch = self._state.cache = None
+        logits: Tensor = output.logits[0]
+        return logits.float()
+
+    def _check_against_eager(self, name: str) -> None:
+        """Raises ModelError when paged logits of a short probe are not those of the class's eager attention."""
+        count = 2 * (_longest_probe(self._model.config) // 2)
+        tokens = (np.arange(count, dtype=np.int32) * 7 + 3) % int(self._model.config.get_text_config().vocab_size)
+        cache = KVCache(self.cache_shape, blocks=2, block_size=count // 2, device=self.device)
+        probe = Batch(
+            tokens=tokens,
+            positions=np.arange(count, dtype=np.int32),
+            sequences=np.zeros(count, dtype=np.int32),
+            slots=np.arange(count, dtype=np.int64),
+            block_tables=np.array([[0, 1]], dtype=np.int32),
+            logit_rows=np.arange(count, dtype=np.int64),
+            adapters=np.full(count, -1, dtype=np.int32),
+        )
+        ours = self.forward(DeviceBatch.of(probe, self.device), cache)
+        self._model.set_attn_implementation("eager")
+        reference = self._model(
+            input_ids=torch.from_numpy(tokens).long().unsqueeze(0).to(self.device), use_cache=False
+        ).logits[0]
+        self._model.set_attn_implementation(ATTENTION)
+        worst = float((ours - reference.float()).abs().max() / reference.float().std())
+        if not worst < PROBE_TOLERANCE:
+            raise ModelError(
+                f"{name} does not give the same logits with paged attention as with its own "
+                f"(they differ by {worst:.2g} standard deviations), so it cannot be served right"
+            )
+
+
+def paged_interface(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: what the tokens of the step see, float [1, t, heads, d].
+
+    query is [1, heads, t, d], key and value [1, kv_heads, t, d]. The mask is not read: every token sees its own sequence up to itself, as the batch says.
+    """
+    state: PagedState = module.tunechat_state  # type: ignore[assignment]
+    batch, cache = state.batch, state.cache
+    if batch is None or cache is None:
+        raise ModelError("paged attention was called outside of a step")
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    keys, values = cache.layer(layer)
+    heads, t, d = query.shape[1], query.shape[2], query.shape[3]
+    store(key[0].transpose(0, 1).float(), value[0].transpose(0, 1).float(), batch.slots, keys, values)
+    mixed = paged_attention(
+        query[0].transpose(0, 1).float().reshape(t, heads * d),
+        heads,
+        keys,
+        values,
+        batch.block_tables,
+        batch.sequences,
+        batch.positions,
+        scale=d**-0.5 if scaling is None else scaling,
+        window=sliding_window or 0,
+        softcap=softcap or 0.0,
+    )
+    return mixed.view(1, t, heads, d).to(query.dtype), None
+
+
+def _build(entry: BaseEntry, device: torch.device) -> nn.Module:
+    """The transformers class of the entry's config, its parameters views of the entry."""
+    from accelerate import init_empty_weights
+    from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+
+    AttentionInterface.register(ATTENTION, paged_interface)
+    config = AutoConfig.from_pretrained(entry.folder, trust_remote_code=False)
+    name = architecture_of(entry.config)
+    _check_rope(config, name)
+    config._attn_implementation = ATTENTION
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if not model._supports_attention_backend:
+        raise ModelError(f"the transformers class {name} does not use the attention interface, so it cannot be served")
+    model.eval().requires_grad_(False)
+    _load(model, entry, device)
+    model.to(device)
+    return model  # type: ignore[no-any-return]
+
+
+def _load(model: nn.Module, entry: BaseEntry, device: torch.device) -> None:
+    """Replaces projections by products over the entry and fills the other parameters.
+
+    Raises ModelError naming what the entry lacks or holds in another shape.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    head_is_embedding = not entry.has("lm_head")
+    for path, module in list(model.named_modules()):
+        source = "model.embed_tokens" if path == "lm_head" and head_is_embedding else path
+        if isinstance(module, nn.Linear):
+            _replace(model, path, Linear4bit(place(entry.weight(source), device), _bias(entry, path, module, device)))
+        elif isinstance(module, Conv1D):
+            weight = DenseWeight(entry.weight(path).dequantize().t().contiguous())
+            _replace(model, path, Linear4bit(weight, _bias(entry, path, module, device)))
+    for path, parameter in list(model.named_parameters()):
+        owner, _, leaf = path.rpartition(".")
+        tensor = entry.tensor(path).to(device)
+        if tensor.shape != parameter.shape:
+            raise ModelError(
+                f"{path} is {tuple(tensor.shape)} in the model's files and {tuple(parameter.shape)} in its class"
+            )
+        kept = tensor if tensor.dim() > 1 else tensor.float()
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(kept, requires_grad=False))
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.register_forward_hook(_to_float32)
+
+
+def _to_float32(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
+    return output.float()
+
+
+def _bias(entry: BaseEntry, path: str, module: nn.Module, device: torch.device) -> Tensor | None:
+    return None if getattr(module, "bias", None) is None else entry.vector(f"{path}.bias").to(device)
+
+
+def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    owner, _, leaf = path.rpartition(".")
+    setattr(model.get_submodule(owner), leaf, module)
+
+
+def _attention_modules(model: nn.Module) -> Iterator[nn.Module]:
+    """The modules that call the attention interface: those that know their layer and hold projections of their own."""
+    for module in model.modules():
+        if hasattr(module, "layer_idx") and type(module).__name__.endswith("Attention"):
+            yield module
+
+
+def _check_rope(config: Any, name: str) -> None:
+    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    nested = [v for v in parameters.values() if isinstance(v, dict)] or [parameters]
+    for entry in nested:
+        if entry.get("rope_type") in _ROPE_BY_LENGTH:
+            raise ModelError(
+                f"{name} uses rope type {entry['rope_type']!r}, whose rotations depend on the longest sequence of a "
+                "batch; an answer would depend on other requests, so it is not served"
+            )
+
+
+def _longest_probe(config: Any) -> int:
+    """Longer than a sliding window where that is short enough to try."""
+    window = getattr(config.get_text_config(), "sliding_window", None) or 0
+    return min(max(16, 2 * int(window)), 64)

@@ -1,0 +1,120 @@
+"""The device side of the engine: weights, cache memory, and one call that runs a batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..base.architecture import is_compact
+from ..base.entry import BaseEntry
+from ..contract.errors import ConfigError
+from ..kernels import library, why_missing
+from .batch import Batch
+from .cache import CacheShape, KVCache
+from .compact import CompactModel
+from .device_batch import DeviceBatch
+from .options import EngineOptions
+
+if TYPE_CHECKING:
+    from .generic import GenericModel
+
+DEFAULT_CACHE_BYTES = 1 << 30
+DEFAULT_GPU_SHARE = 0.8
+
+
+class Runner:
+    """Runs batches on one device. `forward` is the only thing that a step calls."""
+
+    def __init__(self, entry: BaseEntry, options: EngineOptions) -> None:
+        self.device = _device(options.device)
+        self.entry = entry
+        self.context_length = _context_length(entry, options)
+        self._model = _model(entry, self.device, self.context_length)
+        self.block_size = options.block_size
+        self.blocks = _block_count(self._model.cache_shape, self.device, self.context_length, options)
+        self.max_batch_tokens = options.max_batch_tokens
+        self._cache = KVCache(self._model.cache_shape, self.blocks, self.block_size, self.device)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.entry.manifest.vocab_size
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._cache.nbytes
+
+    @property
+    def forward_name(self) -> str:
+        """ "compact" or "generic"."""
+        return "compact" if isinstance(self._model, CompactModel) else "generic"
+
+    @property
+    def kernels(self) -> str:
+        """ "c" or "torch", and why when it is torch on a CPU."""
+        if self.device.type != "cpu":
+            return "torch"
+        return "c" if library() is not None else f"torch ({why_missing()})"
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits float32 [len(batch.logit_rows), vocab]."""
+        return self._model.forward(DeviceBatch.of(batch, self.device), self._cache)
+
+
+def build_runner(entry_folder: Path, options: EngineOptions) -> Runner:
+    """A runner over the prepared base in `entry_folder`. Raises ModelError or ConfigError, saying what to change."""
+    torch.set_num_threads(options.threads or os.cpu_count() or 1)
+    return Runner(BaseEntry.open(entry_folder), options)
+
+
+def _model(entry: BaseEntry, device: torch.device, context_length: int) -> CompactModel | GenericModel:
+    cache_dtype = torch.float16 if device.type == "cpu" else torch.bfloat16
+    if entry.manifest.layout == "compact" and is_compact(entry.config):
+        return CompactModel(entry, device, context_length, cache_dtype)
+    from .generic import GenericModel
+
+    with torch.inference_mode():
+        return GenericModel(entry, device, cache_dtype)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but torch sees no CUDA device; use --device cpu", param="device")
+    return torch.device(name)
+
+
+def _context_length(entry: BaseEntry, options: EngineOptions) -> int:
+    longest = entry.manifest.context_length
+    wanted = options.max_context or longest
+    if wanted > longest:
+        raise ConfigError(
+            f"max_context is {wanted}, but {entry.manifest.name} was made for {longest} tokens", param="max_context"
+        )
+    return wanted
+
+
+def _block_count(shape: CacheShape, device: torch.device, context_length: int, options: EngineOptions) -> int:
+    """As many blocks as the memory for keys and values holds; at least one sequence of full length must fit."""
+    if options.cache_bytes is not None:
+        size = options.cache_bytes
+    elif device.type == "cuda":
+        size = int(torch.cuda.mem_get_info(device)[0] * DEFAULT_GPU_SHARE)
+    else:
+        size = DEFAULT_CACHE_BYTES
+    blocks = size // shape.block_bytes(options.block_size)
+    needed = -(-context_length // options.block_size)
+    if blocks < needed:
+        if options.cache_bytes is None:
+            return needed
+        raise ConfigError(
+            f"cache_bytes {size} holds {blocks * options.block_size} tokens, fewer than the context of {context_length}; "
+            f"give at least {needed * shape.block_bytes(options.block_size)} or lower max_context",
+            param="cache_bytes",
+        )
+    return blocks
