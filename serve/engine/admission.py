@@ -1,0 +1,36 @@
+"""What a request must satisfy before anything is computed for it. Gateway and engine run the same check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..contract.errors import ContextLengthExceeded, InvalidRequest
+from ..contract.sampling import SamplingParams
+
+
+def check_request(prompt: Sequence[int], params: SamplingParams, *, limit: int, vocab_size: int) -> None:
+    """Refuses what could never be served.
+
+    `limit` is how many tokens one sequence may have: the smaller of the model's context and the whole KV pool. Raises
+    ContextLengthExceeded naming both numbers, InvalidRequest for an empty prompt or token ids outside the vocabulary.
+    """
+    if not prompt:
+        raise InvalidRequest("the prompt has no tokens; send at least one", param="prompt")
+    if params.max_tokens < 0:
+        raise InvalidRequest(f"max_tokens is {params.max_tokens}; it must be at least 0", param="max_tokens")
+    total = len(prompt) + params.max_tokens
+    if total > limit:
+        raise ContextLengthExceeded(
+            f"the prompt has {len(prompt)} tokens and up to {params.max_tokens} were asked for, {total} in all; "
+            f"this model takes at most {limit}",
+            param="prompt" if len(prompt) >= limit else "max_tokens",
+        )
+    _check_ids((min(prompt), max(prompt)), vocab_size, "prompt")
+    _check_ids(params.logit_bias, vocab_size, "logit_bias")
+    _check_ids(params.stop_token_ids, vocab_size, "stop_token_ids")
+
+
+def _check_ids(ids: Sequence[int] | dict[int, float], vocab_size: int, param: str) -> None:
+    for token in ids:
+        if not 0 <= token < vocab_size:
+            raise InvalidRequest(f"token id {token} is not in the vocabulary of {vocab_size} tokens", param=param)

@@ -1,0 +1,52 @@
+"""What the gateway tells a new engine about how to serve: one JSON argument of its command line."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything the engine process needs; None leaves a choice to the engine.
+
+    `cache_bytes` is the size of the KV pool. `max_batch_tokens` bounds the tokens of one step, `max_running` the
+    sequences in it, and `prefill_chunk` the prompt tokens of a step in which other sequences decode: it is the pause
+    that a long prompt can put between two tokens of a stream.
+    """
+
+    model: str
+    quant: str = "auto"
+    home: str | None = None
+    device: Device = "auto"
+    threads: int | None = None
+    max_context: int | None = None
+    cache_bytes: int | None = None
+    block_size: int = 16
+    max_batch_tokens: int = 512
+    max_running: int = 64
+    prefill_chunk: int | None = None
+    prefix_cache: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "max_context", "cache_bytes", "prefill_chunk"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.block_size < 1 or self.max_running < 1:
+            raise ValueError("block_size and max_running must be at least 1")
+        if self.max_batch_tokens < self.max_running:
+            raise ValueError(
+                f"max_batch_tokens is {self.max_batch_tokens}, less than max_running {self.max_running}: "
+                "every running sequence needs one token of each step"
+            )
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @staticmethod
+    def from_json(text: str) -> EngineOptions:
+        """Raises msgspec.ValidationError for a field that is unknown, missing or out of bounds."""
+        return msgspec.json.decode(text, type=EngineOptions)

@@ -1,0 +1,78 @@
+"""What one step computes, and the arrays that tell the device so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Sequences
+from dataclasses import dataclass
+
+import numpy as np
+
+from .batch import Batch
+from .block_tables import BlockTables
+from .sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The next `count` tokens of a sequence that are not computed yet."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count
+
+    @property
+    def samples(self) -> bool:
+        """Whether the next token can be chosen after this."""
+        return self.end == self.sequence.length and not self.sequence.is_complete
+
+    @property
+    def prompt_rows(self) -> range:
+        """Positions whose logits are wanted for the log-probabilities of the prompt token after each."""
+        done = self.sequence.prompt_logprobs
+        if done is None:
+            return range(0)
+        return range(max(self.start, len(done) - 1), min(self.end, self.sequence.prompt_length - 1))
+
+
+Plan = tuple[Work, ...]
+
+
+def assemble(plan: Plan, tables: BlockTables, block_size: int) -> Batch:
+    """The packed row of a plan's tokens. Logits are wanted, work by work, for its `prompt_rows`, then for its last
+    token if it `samples`."""
+    works = len(plan)
+    counts = np.fromiter((work.count for work in plan), np.int32, works)
+    starts = np.fromiter((work.start for work in plan), np.int32, works)
+    rows = np.fromiter((work.sequence.row for work in plan), np.int64, works)
+    ends = np.cumsum(counts, dtype=np.int32)
+    size = int(ends[-1]) if works else 0
+    sequences = np.repeat(np.arange(works, dtype=np.int32), counts)
+    positions = np.arange(size, dtype=np.int32) - np.repeat(ends - counts - starts, counts)
+    return Batch(
+        tokens=_tokens(plan, size),
+        positions=positions,
+        sequences=sequences,
+        slots=tables.slots(rows[sequences], positions, block_size),
+        block_tables=tables.gather(rows),
+        logit_rows=np.array(_logit_rows(plan, (ends - counts).tolist()), dtype=np.int64),
+        adapters=np.full(size, -1, dtype=np.int32),
+    )
+
+
+def _tokens(plan: Plan, size: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    if size == len(plan):
+        return np.fromiter((work.sequence.tokens[work.start] for work in plan), np.int32, size)
+    return np.concatenate([work.sequence.tokens[work.start : work.end] for work in plan])
+
+
+def _logit_rows(plan: Plan, offsets: Sequences[int]) -> list[int]:
+    wanted: list[int] = []
+    for work, offset in zip(plan, offsets, strict=True):
+        wanted.extend(offset + position - work.start for position in work.prompt_rows)
+        if work.samples:
+            wanted.append(offset + work.count - 1)
+    return wanted

@@ -1,0 +1,25 @@
+"""The names under which computed blocks are found again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Namespace(NamedTuple):
+    """Whose blocks may be shared: those computed with the same weights, for the same tenant."""
+
+    adapter: str
+    salt: str
+
+
+class BlockKey(NamedTuple):
+    """A full block by its content: what stands before it, and its own tokens.
+
+    `parent` is the serial number of the cached block before it, or the namespace for the first block of a sequence;
+    `tokens` are its int32 token ids as bytes. The key is the content itself, not a digest of it: a dictionary compares
+    keys after it has compared hashes, so equal hashes never make different tokens share a block, and each block is
+    hashed once, over its own tokens only.
+    """
+
+    parent: int | Namespace
+    tokens: bytes

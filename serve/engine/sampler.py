@@ -1,0 +1,108 @@
+"""From the logits of a step to the tokens chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract.errors import ErrorRecord
+from ..contract.messages import TokenLogprob
+from .logprobs import token_logprob
+from .plan import Plan, Work
+
+if TYPE_CHECKING:
+    import torch
+
+_NOT_FINITE = ErrorRecord(
+    code="numerical_error",
+    message="the model computed values that are no numbers for this request; others are not affected",
+    http_status=500,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What one piece of work gave: perhaps a token, perhaps log-probabilities of prompt tokens, or an error."""
+
+    token: int | None = None
+    logprob: TokenLogprob | None = None
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    error: ErrorRecord | None = None
+
+
+_NOTHING = Sampled()
+
+
+def sample(plan: Plan, logits: torch.Tensor) -> list[Sampled]:
+    """One result a work of `plan`, from the logits of the rows that its batch asked for, float32 [L, vocab].
+
+    Rows do not influence each other. A row with NaN, or without a finite largest value, gives its own sequence an
+    error. `logits` is only read.
+    """
+    rows = _Rows(logits)
+    results = []
+    for work in plan:
+        if not work.samples and not work.prompt_rows:
+            results.append(_NOTHING)
+            continue
+        try:
+            results.append(_sample(work, rows))
+        except FloatingPointError:
+            results.append(Sampled(error=_NOT_FINITE))
+    return results
+
+
+def _sample(work: Work, rows: _Rows) -> Sampled:
+    params = work.sequence.params
+    wanted = work.prompt_rows
+    first = rows.take(len(wanted) + work.samples)
+    prompt_logprobs = [
+        token_logprob(rows.host[first + at], int(work.sequence.tokens[position + 1]), params.prompt_logprobs or 0)
+        for at, position in enumerate(wanted)
+    ]
+    if not work.samples:
+        return Sampled(prompt_logprobs=prompt_logprobs)
+    row, index = first + len(wanted), work.sequence.generated
+    if work.sequence.chooser.is_argmax(index):
+        token = rows.argmax(row)
+    else:
+        token = work.sequence.chooser.choose(rows.host[row], index)
+    logprob = None if params.logprobs is None else token_logprob(rows.host[row], token, params.logprobs)
+    return Sampled(token=token, logprob=logprob, prompt_logprobs=prompt_logprobs)
+
+
+class _Rows:
+    """The rows of a logits tensor, read one after another; the largest of each computed where the tensor lies."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self._logits = logits
+        self._next = 0
+        self._best: list[int] | None = None
+        self._largest: list[float] = []
+        self._host: NDArray[np.float32] | None = None
+
+    def take(self, count: int) -> int:
+        """The number of the first of the next `count` rows."""
+        first = self._next
+        self._next += count
+        return first
+
+    @property
+    def host(self) -> NDArray[np.float32]:
+        """All rows in this process's memory; not copied when they are there already."""
+        if self._host is None:
+            self._host = self._logits.cpu().numpy()
+        return self._host
+
+    def argmax(self, row: int) -> int:
+        """The lowest id with the largest logit. Raises FloatingPointError when that is not finite; NaN is the largest."""
+        if self._best is None:
+            best = self._logits.argmax(dim=-1, keepdim=True)
+            self._largest = self._logits.gather(1, best)[:, 0].tolist()
+            self._best = best[:, 0].tolist()
+        if not np.isfinite(self._largest[row]):
+            raise FloatingPointError("logits are not finite")
+        return self._best[row]

@@ -1,0 +1,324 @@
+"""Who computes what in the next step, and what has come of it."""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass
+from itertools import islice
+
+from ..contract.errors import ErrorRecord
+from ..contract.messages import SequenceOutput, Submit
+from .admission import check_request
+from .block_pool import BlockPool, IntegrityError
+from .block_tables import BlockTables
+from .plan import Plan, Work
+from .prefix import BlockKey
+from .sampler import Sampled
+from .sequence import Sequence
+from .waiting import WaitingQueue
+
+# Logits of a prompt row are as wide as the vocabulary: this many rows of them at once stay below 40 MB for most models.
+_PROMPT_LOGPROB_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one step and of one sequence, in tokens; `patience` is how often a sequence may be overtaken."""
+
+    sequence_tokens: int
+    vocab_size: int
+    batch_tokens: int
+    prefill_chunk: int
+    running: int
+    patience: int = 16
+    lookahead: int = 8
+    prefilling: int = 4
+
+
+class Scheduler:
+    """Continuous batching: every sequence that decodes gets its token in each step, prompts share what is left.
+
+    A sequence is admitted when the pool has room for all of its prompt. When a running one finds no block for its next
+    token, the youngest is put back and computed again later: the oldest is never put back, so the work always ends.
+    """
+
+    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+        self.pool = pool
+        self.limits = limits
+        width = -(-limits.sequence_tokens // pool.block_size)
+        self.tables = BlockTables(limits.running, width)
+        self.waiting = WaitingQueue(limits.patience)
+        self.running: list[Sequence] = []
+        self.preemptions = self.aborted = 0
+        self.prompt_tokens = self.cached_prompt_tokens = self.generated_tokens = 0
+        self.max_running = limits.running
+        self.max_prefill = limits.batch_tokens
+        self._by_id: dict[str, Sequence] = {}
+        self._arrivals = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._by_id)
+
+    def add(self, submit: Submit) -> None:
+        """Queue a sequence. Raises InvalidRequest or ContextLengthExceeded for one that can never be served."""
+        check_request(
+            submit.prompt,
+            submit.params,
+            limit=self.limits.sequence_tokens,
+            vocab_size=self.limits.vocab_size,
+        )
+        if submit.sequence in self._by_id:
+            raise IntegrityError(f"sequence {submit.sequence!r} was submitted twice")
+        sequence = Sequence.of(submit, self._arrivals)
+        self._arrivals += 1
+        self._by_id[sequence.id] = sequence
+        self.waiting.add(sequence)
+
+    def abort(self, identity: str) -> None:
+        """Drop a sequence and all it holds; unknown ids are ignored."""
+        sequence = self._by_id.get(identity)
+        if sequence is not None:
+            self.aborted += 1
+            self._drop(sequence)
+
+    def schedule(self) -> Plan:
+        """The work of the next step. Changes nothing that a step which fails would have to undo."""
+        self._make_room()
+        decoding = [sequence for sequence in self.running if sequence.remaining == 1]
+        budget = self.limits.batch_tokens - len(decoding)
+        budget = min(budget, self.limits.prefill_chunk if decoding else budget, self.max_prefill)
+        prefilling = [sequence for sequence in self.running if sequence.remaining > 1]
+        self._admit(prefilling, budget)
+        return (*(Work(sequence, sequence.computed, 1) for sequence in decoding), *_share_out(prefilling, budget))
+
+    def commit(self, plan: Plan, results: list[Sampled]) -> list[SequenceOutput]:
+        """Record what a step computed, free what has ended, and give the news."""
+        outputs = []
+        for work, result in zip(plan, results, strict=True):
+            output = self._commit(work, result)
+            if output is not None:
+                outputs.append(output)
+        return outputs
+
+    def fail(self, sequence: Sequence, error: ErrorRecord) -> SequenceOutput:
+        """End a sequence with an error."""
+        self._drop(sequence)
+        return self._output(sequence, error=error)
+
+    def shrink(self, plan: Plan) -> bool:
+        """Make the next steps smaller after `plan` was too large for memory; False if it is as small as can be."""
+        tokens = sum(work.count for work in plan)
+        if len(plan) <= 1 and tokens <= self.pool.block_size:
+            return False
+        self.max_prefill = max(self.pool.block_size, min(self.max_prefill, tokens) // 2)
+        self.max_running = max(1, len(plan) // 2)
+        while len(self.running) > self.max_running:
+            self._preempt(self.running[-1])
+        return True
+
+    def relax(self) -> None:
+        """Let steps grow again, by a factor of two, towards the limits."""
+        self.max_prefill = min(2 * self.max_prefill, self.limits.batch_tokens)
+        self.max_running = min(2 * self.max_running, self.limits.running)
+
+    def check_integrity(self) -> None:
+        """Raises IntegrityError unless every block and every sequence is accounted for."""
+        self.pool.check_integrity(self.tables.held())
+        if len(self.running) + len(self.waiting) != len(self._by_id):
+            raise IntegrityError("a sequence neither runs nor waits")
+        if not self.has_work and self.pool.used:
+            raise IntegrityError(f"{self.pool.used} blocks are held and no sequence is there")
+
+    def _make_room(self) -> None:
+        """Give each decoding sequence a block for its next token, the oldest first; put back the youngest if none is free."""
+        for sequence in tuple(self.running):
+            if sequence.remaining != 1 or sequence.row < 0:
+                continue
+            if sequence.computed < self.tables.count(sequence.row) * self.pool.block_size:
+                continue
+            while not self.pool.free and sequence.row >= 0:
+                self._preempt(self.running[-1])
+            if sequence.row >= 0:
+                self.tables.append(sequence.row, [self.pool.acquire()])
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.preemptions += 1
+        self._release(sequence)
+        self.waiting.put_back(sequence)
+
+    def _admit(self, prefilling: list[Sequence], budget: int) -> None:
+        """Admit waiting sequences while this step has tokens to spare for them; adds them to `prefilling`."""
+        coming = {key for sequence in prefilling if (key := self._next_key(sequence)) is not None}
+        most = self.max_running - len(self.running)
+        refusals = 0
+        for sequence in list(islice(self.waiting.candidates(), max(0, most) + self.limits.lookahead)):
+            busy = sum(other.remaining for other in prefilling)
+            if len(self.running) >= self.max_running or (busy >= budget and len(prefilling) >= self.limits.prefilling):
+                return
+            if budget <= len(prefilling):
+                return
+            cached = self._find_cached(sequence)
+            if self._is_coming(sequence, cached, coming):
+                continue
+            if not self._fits(sequence, cached):
+                refusals += 1
+                if self.waiting.refuse(sequence) or refusals >= self.limits.lookahead:
+                    return
+                continue
+            self._start(sequence, cached)
+            prefilling.append(sequence)
+            key = self._next_key(sequence)
+            if key is not None:
+                coming.add(key)
+
+    def _find_cached(self, sequence: Sequence) -> list[int]:
+        """Cached blocks that it begins with; never all of it, for the last token's logits must be computed."""
+        if not self.pool.is_caching:
+            return []
+        reusable = sequence.length - 1
+        if sequence.prompt_logprobs is not None:
+            reusable = min(reusable, len(sequence.prompt_logprobs) - 1)
+        return self.pool.match(
+            sequence.namespace,
+            sequence.tokens[: sequence.length].data.cast("B"),
+            reusable // self.pool.block_size,
+        )
+
+    def _is_coming(self, sequence: Sequence, cached: list[int], coming: set[BlockKey]) -> bool:
+        """Whether a running sequence is about to compute the very block that this one would compute first."""
+        if not coming or sequence.prompt_logprobs is not None:
+            return False
+        if (len(cached) + 1) * self.pool.block_size >= sequence.length:
+            return False
+        parent = self.pool.serial(cached[-1]) if cached else sequence.namespace
+        return sequence.block_key(len(cached), parent, self.pool.block_size) in coming
+
+    def _next_key(self, sequence: Sequence) -> BlockKey | None:
+        """The key of the next block that a running sequence will register, if its tokens are known."""
+        if not self.pool.is_caching or (sequence.registered + 1) * self.pool.block_size > sequence.length:
+            return None
+        return sequence.block_key(sequence.registered, sequence.parent, self.pool.block_size)
+
+    def _fits(self, sequence: Sequence, cached: list[int]) -> bool:
+        """Whether there is room for all of it, and for one more block for each that runs already."""
+        taken = sum(self.pool.is_held(block) for block in cached)
+        needed = -(-sequence.length // self.pool.block_size) - taken
+        return needed + len(self.running) <= self.pool.free or (not self.running and needed <= self.pool.free)
+
+    def _start(self, sequence: Sequence, cached: list[int]) -> None:
+        self.waiting.admit(sequence)
+        insort(self.running, sequence, key=lambda other: other.arrival)
+        sequence.row = self.tables.open()
+        for block in cached:
+            self.pool.share(block)
+        fresh = -(-sequence.length // self.pool.block_size) - len(cached)
+        self.tables.append(sequence.row, [*cached, *(self.pool.acquire() for _ in range(fresh))])
+        sequence.computed = len(cached) * self.pool.block_size
+        sequence.registered = len(cached)
+        if cached:
+            sequence.parent = self.pool.serial(cached[-1])
+        if sequence.cached_tokens is None:
+            sequence.cached_tokens = sequence.computed
+            self.prompt_tokens += sequence.prompt_length
+            self.cached_prompt_tokens += sequence.computed
+
+    def _commit(self, work: Work, result: Sampled) -> SequenceOutput | None:
+        sequence = work.sequence
+        if result.error is not None:
+            return self.fail(sequence, result.error)
+        sequence.computed = work.end
+        self._register(sequence)
+        if sequence.prompt_logprobs is not None:
+            sequence.prompt_logprobs.extend(result.prompt_logprobs)
+        if sequence.remaining:
+            return None
+        if result.token is None:
+            self._drop(sequence)
+            return self._output(sequence, finish="length")
+        if result.token in sequence.params.stop_token_ids:
+            self._drop(sequence)
+            return self._output(sequence, finish="stop", stop_token=result.token)
+        sequence.append(result.token)
+        self.generated_tokens += 1
+        if sequence.is_complete:
+            self._drop(sequence)
+        return self._output(sequence, result=result, finish="length" if sequence.is_complete else None)
+
+    def _output(
+        self,
+        sequence: Sequence,
+        *,
+        result: Sampled | None = None,
+        finish: str | None = None,
+        stop_token: int | None = None,
+        error: ErrorRecord | None = None,
+    ) -> SequenceOutput:
+        wants_logprobs = sequence.params.logprobs is not None
+        logprobs = [result.logprob] if result is not None and result.logprob is not None else []
+        prompt_logprobs = None if sequence.has_reported or error is not None else sequence.prompt_logprobs
+        sequence.has_reported = True
+        return SequenceOutput(
+            sequence=sequence.id,
+            tokens=[] if result is None or result.token is None else [result.token],
+            logprobs=logprobs if wants_logprobs else None,
+            prompt_logprobs=prompt_logprobs,
+            finish=finish,
+            stop_token=stop_token,
+            error=error,
+            prompt_tokens=sequence.prompt_length,
+            cached_tokens=sequence.cached_tokens or 0,
+        )
+
+    def _register(self, sequence: Sequence) -> None:
+        """Let its blocks that are full now be found by others."""
+        if not self.pool.is_caching:
+            return
+        for index in range(sequence.registered, sequence.computed // self.pool.block_size):
+            key = sequence.block_key(index, sequence.parent, self.pool.block_size)
+            block = self.tables.block(sequence.row, index)
+            known = self.pool.register(block, key)
+            if known != block:
+                self.tables.replace(sequence.row, index, known)
+            sequence.parent = self.pool.serial(known)
+            sequence.registered = index + 1
+
+    def _release(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.pool.release(self.tables.close(sequence.row))
+        sequence.reset()
+
+    def _drop(self, sequence: Sequence) -> None:
+        del self._by_id[sequence.id]
+        if sequence.row >= 0:
+            self._release(sequence)
+        else:
+            self.waiting.remove(sequence)
+
+
+def _share_out(prefilling: list[Sequence], budget: int) -> list[Work]:
+    """Tokens of prompts for this step, the oldest sequence first.
+
+    Each but the last takes at most half of what is left, so that a short prompt does not wait for the whole of a long
+    one; what nobody else needed goes to the oldest.
+    """
+    prefilling = sorted(prefilling, key=lambda sequence: sequence.arrival)
+    chunks = [0] * len(prefilling)
+    for is_last_round in (False, True):
+        for at, sequence in enumerate(prefilling):
+            is_last = is_last_round or at == len(prefilling) - 1
+            share = budget if is_last else -(-budget // 2)
+            take = min(share, _most(sequence) - chunks[at])
+            chunks[at] += take
+            budget -= take
+    return [
+        Work(sequence, sequence.computed, count)
+        for sequence, count in zip(prefilling, chunks, strict=True)
+        if count > 0
+    ]
+
+
+def _most(sequence: Sequence) -> int:
+    if sequence.prompt_logprobs is not None and sequence.computed < sequence.prompt_length:
+        return min(sequence.remaining, _PROMPT_LOGPROB_ROWS)
+    return sequence.remaining

@@ -1,0 +1,91 @@
+"""One request's tokens, and how far they are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract.messages import Submit, TokenLogprob
+from ..contract.sampling import SamplingParams
+from .chooser import Chooser
+from .prefix import BlockKey, Namespace
+
+NO_ROW = -1
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """Tokens of one sequence: the prompt's, then those generated.
+
+    `computed` tokens have their keys and values in the pool. While the sequence runs, `row` is its row of the block
+    tables, and its first `registered` blocks can be found in the prefix cache, the last of them as `parent`.
+    """
+
+    id: str
+    arrival: int
+    prompt_length: int
+    params: SamplingParams
+    namespace: Namespace
+    chooser: Chooser
+    tokens: NDArray[np.int32]
+    length: int
+    computed: int = 0
+    row: int = NO_ROW
+    registered: int = 0
+    parent: int | Namespace = field(default_factory=lambda: Namespace("", ""))
+    cached_tokens: int | None = None
+    overtaken: int = 0
+    prompt_logprobs: list[TokenLogprob | None] | None = None
+    has_reported: bool = False
+
+    @staticmethod
+    def of(submit: Submit, arrival: int) -> Sequence:
+        """A sequence of which nothing is computed yet. `arrival` orders sequences by age."""
+        prompt = np.array(submit.prompt, dtype=np.int32)
+        namespace = Namespace(submit.adapter, submit.salt)
+        return Sequence(
+            id=submit.sequence,
+            arrival=arrival,
+            prompt_length=len(prompt),
+            params=submit.params,
+            namespace=namespace,
+            chooser=Chooser(submit.params, submit.prompt),
+            tokens=prompt,
+            length=len(prompt),
+            parent=namespace,
+            prompt_logprobs=None if submit.params.prompt_logprobs is None else [None],
+        )
+
+    @property
+    def generated(self) -> int:
+        return self.length - self.prompt_length
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that stand here and are not computed; 1 while the sequence decodes."""
+        return self.length - self.computed
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has as many tokens as it may have."""
+        return self.generated >= self.params.max_tokens
+
+    def append(self, token: int) -> None:
+        """Add a generated token."""
+        if self.length == len(self.tokens):
+            self.tokens = np.concatenate([self.tokens, np.zeros(max(64, self.length), dtype=np.int32)])
+        self.tokens[self.length] = token
+        self.length += 1
+        self.chooser.observe(token)
+
+    def block_key(self, index: int, parent: int | Namespace, block_size: int) -> BlockKey:
+        """The key of its block number `index`, which must be full, after the block that `parent` names."""
+        return BlockKey(parent, self.tokens[index * block_size : (index + 1) * block_size].tobytes())
+
+    def reset(self) -> None:
+        """Forget what was computed, as after its blocks are released. Tokens and draws stay."""
+        self.computed = self.registered = 0
+        self.parent = self.namespace
+        self.row = NO_ROW
