@@ -51,5 +51,5 @@ def _nf4_on_cuda(x: Tensor, weight: Nf4Weight, bias: Tensor | None) -> Tensor:
         quant_type="nf4",
         dtype=torch.bfloat16,
     )
-    y = matmul_4bit(x.to(torch.bfloat16), weight.quants.reshape(-1, 1).t(), state).float()
+    y: Tensor = matmul_4bit(x.to(torch.bfloat16), weight.quants.reshape(-1, 1).t(), state).float()
     return y if bias is None else y + bias

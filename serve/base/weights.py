@@ -7,6 +7,7 @@ eight rows: a broadcast of four activations then meets eight rows at once, and n
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -167,7 +168,9 @@ def place(weight: Weight, device: torch.device) -> Weight:
     """`weight` on `device`: itself when it is there, so that mapped memory stays mapped."""
     if device.type == "cpu":
         return weight
-    tensors = {f.name: v.to(device) for f in fields(weight) if isinstance(v := getattr(weight, f.name), Tensor)}
+    tensors: dict[str, Any] = {
+        f.name: v.to(device) for f in fields(weight) if isinstance(v := getattr(weight, f.name), Tensor)
+    }
     return replace(weight, **tensors)
 
 
