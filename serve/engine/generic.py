@@ -44,10 +44,10 @@ class GenericModel:
     def __init__(self, entry: BaseEntry, device: torch.device, cache_dtype: torch.dtype) -> None:
         self.device = device
         self._state = PagedState()
-        self._model = _build(entry, device)
+        self._model: Any = _build(entry, device)
         attentions = list(_attention_modules(self._model))
         for module in attentions:
-            module.tunechat_state = self._state
+            module.tunechat_state = self._state  # type: ignore[assignment]
         config = self._model.config.get_text_config()
         heads = int(config.num_attention_heads)
         self.cache_shape = CacheShape(
@@ -115,7 +115,9 @@ def paged_interface(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: what the tokens of the step see, float [1, t, heads, d].
 
-    query is [1, heads, t, d], key and value [1, kv_heads, t, d]. The mask is not read: every token sees its own sequence up to itself, as the batch says.
+    query is [1, heads, t, d], key and value [1, kv_heads, t, d]. The mask is not read: every token sees its own sequence
+    up to itself, as the batch says. Arguments that are not listed are not carried; `GenericModel` checks when it is
+    built that a model does not need them.
     """
     state: PagedState = module.tunechat_state  # type: ignore[assignment]
     batch, cache = state.batch, state.cache
@@ -140,7 +142,7 @@ def paged_interface(
     return mixed.view(1, t, heads, d).to(query.dtype), None
 
 
-def _build(entry: BaseEntry, device: torch.device) -> nn.Module:
+def _build(entry: BaseEntry, device: torch.device) -> Any:
     """The transformers class of the entry's config, its parameters views of the entry."""
     from accelerate import init_empty_weights
     from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
@@ -157,7 +159,7 @@ def _build(entry: BaseEntry, device: torch.device) -> nn.Module:
     model.eval().requires_grad_(False)
     _load(model, entry, device)
     model.to(device)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _load(model: nn.Module, entry: BaseEntry, device: torch.device) -> None:

@@ -113,8 +113,8 @@ def _block_count(shape: CacheShape, device: torch.device, context_length: int, o
         if options.cache_bytes is None:
             return needed
         raise ConfigError(
-            f"cache_bytes {size} holds {blocks * options.block_size} tokens, fewer than the context of {context_length}; "
-            f"give at least {needed * shape.block_bytes(options.block_size)} or lower max_context",
+            f"cache_bytes {size} holds {blocks * options.block_size} tokens, fewer than the context of "
+            f"{context_length}; give at least {needed * shape.block_bytes(options.block_size)} or lower max_context",
             param="cache_bytes",
         )
     return blocks

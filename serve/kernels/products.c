@@ -129,7 +129,7 @@ void int4_product(const float *x, long m, long k, const uint8_t *quants, const u
 
 /* ---- int8 --------------------------------------------------------------------------------------------------------- */
 
-/* Both factors have a sign: |x| is the unsigned one, and the weight takes over the sign of x. */
+/* Both factors have a sign: |w| is the unsigned one (it may be 128), and x, at most 127, takes over the sign of w. */
 static inline __attribute__((always_inline)) void int8_tile(const int tile, const Quantized a, long row, long blocks,
                                                             const int8_t *quants, const uint16_t *scales, __m256 *out) {
     const __m256i ones = _mm256_set1_epi16(1);
@@ -139,10 +139,10 @@ static inline __attribute__((always_inline)) void int8_tile(const int tile, cons
         __m256i part[TILE];
         for (int r = 0; r < tile; r++) part[r] = _mm256_setzero_si256();
         for (int c = 0; c < 8; c++) {
-            __m256i w = _mm256_loadu_si256((const __m256i *)(quants + 32 * c));
+            __m256i w = _mm256_loadu_si256((const __m256i *)(quants + 32 * c)), size = _mm256_abs_epi8(w);
             for (int r = 0; r < tile; r++) {
                 __m256i v = four_columns(a.q + ((row + r) * blocks + b) * BLOCK + 4 * c);
-                __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(w, v));
+                __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(v, w));
                 part[r] = _mm256_add_epi32(part[r], _mm256_madd_epi16(pairs, ones));
             }
         }

@@ -117,7 +117,7 @@ def tiled(product: Callable[[Tensor], Tensor], x: Tensor, bias: Tensor | None = 
     m = x.shape[0]
     x = x.float()
     padded = F.pad(x, (0, 0, 0, -m % ROWS_AT_ONCE))
-    y = torch.cat([product(tile) for tile in padded.split(ROWS_AT_ONCE)] or [product(padded)])[:m]
+    y = torch.cat([product(tile) for tile in torch.split(padded, ROWS_AT_ONCE)] or [product(padded)])[:m]
     return y if bias is None else y + bias
 
 
