@@ -81,7 +81,7 @@ class BaseEntry:
         return name in self._forms or name in self._tensors
 
     def weight(self, name: str) -> Weight:
-        """The matrix `name` ("model.layers.0.mlp.down_proj") in the form it is kept in. Raises ModelError for no name."""
+        """The matrix `name` ("model.layers.0.mlp.down_proj") in the form it is kept in; ModelError if there is none."""
         form = self._forms.get(name)
         if form is None:
             raise ModelError(f"base model {self.manifest.name} has no matrix {name}")
@@ -98,11 +98,11 @@ class BaseEntry:
         raise ModelError(f"{name} is kept in the unknown form {kind!r}")
 
     def vector(self, name: str) -> Tensor:
-        """The bias or norm `name`, with its suffix ("model.norm.weight"): float32. Raises ModelError for no name."""
+        """The bias or norm `name`, with its suffix ("model.norm.weight"): float32; ModelError when there is none."""
         return self._tensor(name).to(torch.float32)
 
     def tensor(self, name: str) -> Tensor:
-        """Any tensor of the file by its whole name, as it is kept. Raises ModelError for no name."""
+        """Any tensor of the file by its whole name, as it is kept; ModelError when there is none."""
         return self._tensor(name)
 
     def _tensor(self, name: str) -> Tensor:

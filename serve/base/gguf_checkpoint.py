@@ -146,7 +146,7 @@ def _dense(file: GgufFile, tensor: GgufTensor) -> Tensor:
 
 
 def _nibbles(packed: npt.NDArray[np.uint8]) -> Tensor:
-    """[rows, blocks, 16] to uint8 [rows, columns]: low halves are the first 16 values of a block, high ones the rest."""
+    """[rows, blocks, 16] to uint8 [rows, columns]: low halves are a block's first 16 values, high ones its last."""
     return torch.from_numpy(np.concatenate([packed & 15, packed >> 4], axis=-1).reshape(packed.shape[0], -1))
 
 

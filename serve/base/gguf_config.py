@@ -131,7 +131,7 @@ def _llama3_divisor(position: float, theta: float, factor: float, original: int 
     if wavelength > original:
         return factor
     smooth = (original / wavelength - 1.0) / 3.0
-    return 1.0 / ((1.0 - smooth) / factor + smooth)
+    return float(1.0 / ((1.0 - smooth) / factor + smooth))
 
 
 def generation_config(metadata: dict[str, Any]) -> dict[str, Any]:

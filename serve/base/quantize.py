@@ -81,8 +81,8 @@ def pack_int4(rows: Int4Rows) -> Int4Weight:
     count, columns = rows.q.shape
     q = _grouped(rows.q, BLOCK)  # [groups, 8, blocks, 32]
     groups, _, blocks, _ = q.shape
-    halves = q.view(groups, GROUP_ROWS, blocks, 4, 2, 4).permute(0, 2, 3, 4, 1, 5)  # group, block, c, half, row, j
-    quants = (halves[:, :, :, 0] | (halves[:, :, :, 1] << 4)).reshape(groups, columns // BLOCK, 4 * BLOCK)
+    nibbles = q.view(groups, GROUP_ROWS, blocks, 4, 2, 2, 2).permute(0, 2, 3, 5, 1, 6, 4)  # group, block, c, half, row, j, k // 2
+    quants = (nibbles[:, :, :, 0] | (nibbles[:, :, :, 1] << 4)).reshape(groups, columns // BLOCK, 4 * BLOCK)
     return Int4Weight(quants.contiguous(), _block_major(rows.scale), _block_major(rows.minimum), count)
 
 
@@ -91,7 +91,7 @@ def pack_int8(rows: Int8Rows) -> Int8Weight:
     count, columns = rows.q.shape
     q = _grouped(rows.q, BLOCK)
     groups, _, blocks, _ = q.shape
-    quants = q.view(groups, GROUP_ROWS, blocks, 8, 4).permute(0, 2, 3, 1, 4)
+    quants = q.view(groups, GROUP_ROWS, blocks, 16, 2).permute(0, 2, 3, 1, 4)
     return Int8Weight(quants.reshape(groups, columns // BLOCK, 8 * BLOCK).contiguous(), _block_major(rows.scale), count)
 
 
@@ -107,7 +107,7 @@ def unpack_int4(weight: Int4Weight) -> Int4Rows:
 def unpack_int8(weight: Int8Weight) -> Int8Rows:
     """The inverse of `pack_int8`."""
     groups, blocks, _ = weight.quants.shape
-    q = weight.quants.view(groups, blocks, 8, GROUP_ROWS, 4).permute(0, 3, 1, 2, 4)
+    q = weight.quants.view(groups, blocks, 16, GROUP_ROWS, 2).permute(0, 3, 1, 2, 4)
     q = q.reshape(groups * GROUP_ROWS, blocks * BLOCK)
     return Int8Rows(q[: weight.rows], _row_major(weight.scales, weight.rows))
 

@@ -57,7 +57,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Tensors that are made together, when their turn to be written comes. `make` returns them in the order of `specs`."""
+    """Tensors that are made together when their turn comes. `make` returns them in the order of `specs`."""
 
     specs: tuple[TensorSpec, ...]
     make: Callable[[], Sequence[Tensor]]
@@ -103,10 +103,8 @@ class MappedTensors:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             buffer = torch.frombuffer(mapping, dtype=torch.uint8)
-        self._tensors: dict[str, Tensor] = {}
-        for name, entry in header.items():
-            if not name.startswith(PADDING_PREFIX):
-                self._tensors[name] = _view(buffer[start:], name, entry)
+        names = [name for name in header if not name.startswith(PADDING_PREFIX)]
+        self._tensors = {name: _view(buffer[start:], name, header[name]) for name in names}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -156,22 +154,34 @@ def _read_header(file: BinaryIO, size: int, label: str) -> tuple[dict[str, Any],
         raise ModelError(f"{label} is cut short or is no safetensors file; fetch the model again")
     try:
         header = json.loads(file.read(length))
-    except ValueError as error:
-        raise ModelError(f"{label} is no safetensors file: its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise ModelError(f"{label} is no safetensors file: its header is no object")
-    start = 8 + length
-    end = max((e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"), default=0)
-    if start + end != size:
-        raise ModelError(f"{label} holds {size} bytes where its header says {start + end}; fetch the model again")
-    return header, start
+        end = max((_checked_end(n, e) for n, e in header.items() if n != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{label} is no safetensors file: its header cannot be read") from error
+    if 8 + length + end != size:
+        raise ModelError(f"{label} holds {size} bytes where its header says {8 + length + end}; fetch the model again")
+    return header, 8 + length
+
+
+def _checked_end(name: str, entry: Mapping[str, Any]) -> int:
+    """Where a tensor ends. Raises ModelError when its shape and type do not take the bytes it has."""
+    if entry["dtype"] not in _DTYPES:
+        raise ModelError(f"tensor {name} is of type {entry['dtype']}; models of that type are not read")
+    begin, end = entry["data_offsets"]
+    if begin < 0 or min(entry["shape"], default=0) < 0 or end - begin != _spec(name, entry).nbytes:
+        raise ModelError(f"tensor {name} does not take the bytes that its shape asks for; fetch the model again")
+    return int(end)
+
+
+def _spec(name: str, entry: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(name, _DTYPES[entry["dtype"]], tuple(int(size) for size in entry["shape"]))
 
 
 def _view(data: Tensor, name: str, entry: Mapping[str, Any]) -> Tensor:
     begin, end = entry["data_offsets"]
-    spec = TensorSpec(name, _DTYPES[entry["dtype"]], tuple(entry["shape"]))
-    if begin < 0 or end - begin != spec.nbytes:
-        raise ModelError(f"tensor {name} takes {end - begin} bytes where its shape asks for {spec.nbytes}")
+    spec = _spec(name, entry)
     if not spec.nbytes:
         return torch.empty(spec.shape, dtype=spec.dtype)
-    return data[begin:end].view(spec.dtype).view(spec.shape)
+    piece = data[begin:end]
+    if piece.data_ptr() % spec.dtype.itemsize or piece.storage_offset() % spec.dtype.itemsize:
+        piece = piece.clone()
+    return piece.view(spec.dtype).view(spec.shape)
