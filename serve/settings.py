@@ -132,9 +132,18 @@ class Settings(BaseModel):
     max_batch_tokens: Count = Field(
         default=512, ge=16, le=1 << 17, description="Most tokens of one engine step; longer prompts go in pieces."
     )
+    prefill_chunk: Count = Field(
+        default=0,
+        ge=0,
+        le=1 << 17,
+        description="Most prompt tokens of a step in which others generate; less keeps streams even. 0 is chosen.",
+    )
     max_running: Count = Field(default=64, ge=1, le=4096, description="Most sequences that generate at once.")
     start_timeout: Seconds = Field(
-        default=900.0, ge=1, le=86_400, description="Longest start of the engine without progress, in seconds."
+        default=900.0, ge=1, le=86_400, description="Longest silence of an engine that loads, in seconds."
+    )
+    step_timeout: Seconds = Field(
+        default=60.0, ge=1, le=3600, description="Longest silence of an engine that serves, in seconds."
     )
 
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
@@ -153,7 +162,7 @@ class Settings(BaseModel):
         default=256, ge=0, le=100_000, description="Requests that may wait for the engine; more are answered 429."
     )
     max_body_bytes: Count = Field(
-        default=8 << 20, ge=1 << 10, le=1 << 30, description="Largest request body; larger ones are answered 413."
+        default=4 << 20, ge=1 << 10, le=1 << 30, description="Largest request body; larger ones are answered 413."
     )
     request_timeout: Seconds = Field(
         default=600.0, ge=1, le=86_400, description="Longest life of one request, in seconds."

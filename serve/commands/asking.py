@@ -12,7 +12,7 @@ from ..contract.errors import ContextLengthExceeded, TunechatError
 from .output import Report
 
 if TYPE_CHECKING:
-    from ..engine.options import EngineOptions
+    from ..engine.client import EngineClient
     from .server import Server
 
 Show = Callable[[str], None]
@@ -85,14 +85,12 @@ def ask_server(server: Server, question: Question, show: Show) -> Reply:
     return reply
 
 
-async def ask_engine(options: EngineOptions, question: Question, show: Show, report: Report) -> Reply:
-    """The answer of an engine that lives only for this question. Raises what its start or the question failed with."""
+async def ask_engine(engine: EngineClient, question: Question, show: Show, report: Report) -> Reply:
+    """The answer of an engine that is started for this question. Raises what its start or the question failed with."""
     from ..contract.sampling import SamplingParams
-    from ..engine.client import EngineClient
     from ..text.model import ModelText
     from .starting import started
 
-    engine = EngineClient(options)
     async with started(engine, report) as info:
         text = ModelText.load(Path(info.entry))
         prompt = text.encode_chat(question.messages)

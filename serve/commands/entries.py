@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import msgspec
 
 from ..contract.base import BaseManifest
 from ..contract.errors import ModelError, ModelNotFound
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,15 @@ def read_entry(folder: Path) -> Entry:
 
 
 def list_entries(home: Path) -> Iterator[Entry]:
-    """Every whole entry below `home`, by folder name. Folders without a readable manifest are not entries."""
+    """Every whole entry below `home`, by folder name; a folder whose manifest cannot be read is logged and left out."""
     models = home / "models"
     for folder in sorted(models.iterdir()) if models.is_dir() else ():
-        if folder.name.startswith(".") or not (folder / "manifest.json").is_file():
+        if folder.name.startswith(".") or not folder.is_dir():
             continue
-        yield read_entry(folder)
+        try:
+            yield read_entry(folder)
+        except ModelError as error:
+            logger.warning("%s", error.message)
 
 
 def remove_entries(home: Path, name: str) -> list[Entry]:

@@ -22,7 +22,7 @@ Status = Literal["ok", "warn", "fail", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. "fail" keeps tunechat from working, "warn" makes it slower or less safe, "skip" was not looked at."""
+    """One finding. "fail" keeps tunechat from working, "warn" makes it slower or less safe, "skip" was not seen."""
 
     name: str
     status: Status

@@ -63,10 +63,10 @@ def _ask(settings: Settings, question: Question, show: Show) -> Reply:
     with Server.of(settings) as server:
         if settings.url or server.answers():
             return ask_server(server, question, show)
-    from .starting import engine_options
+    from .starting import engine_client
 
     with progress() as report:
-        return asyncio.run(ask_engine(engine_options(settings), question, show, report))
+        return asyncio.run(ask_engine(engine_client(settings), question, show, report))
 
 
 def _shower() -> Show:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..settings import Settings, SettingsError, load
 from .options import CacheBytes, Device, MaxContext, Model, Quant, Threads, setting_option
+
+if TYPE_CHECKING:
+    from ..api.settings import ApiSettings
 
 
 def serve(
@@ -55,11 +58,10 @@ def serve(
     refuse_open_public(settings, insecure)
     from ..api.app import create_app
     from ..api.server import run
-    from ..engine.client import EngineClient
-    from .starting import api_settings, engine_options
+    from .starting import engine_client
 
-    engine = EngineClient(engine_options(settings))
-    run(create_app(engine, api_settings(settings, insecure)), api_settings(settings, insecure))
+    known = api_settings(settings, insecure)
+    run(create_app(engine_client(settings), known), known)
 
 
 def refuse_open_public(settings: Settings, insecure: bool) -> None:
@@ -69,3 +71,26 @@ def refuse_open_public(settings: Settings, insecure: bool) -> None:
             f"{settings.host} can be reached from other machines, and no key is set; "
             "add --api-key KEY, or type --insecure if anyone may use this server"
         )
+
+
+def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
+    """What the HTTP side is told. Raises ModelError for a model that cannot be: then nothing need be started."""
+    from ..api.settings import ApiSettings
+    from ..base.source import HubSource, PackageSource, parse_source
+
+    source = parse_source(settings.model)
+    named = isinstance(source, HubSource | PackageSource)
+    return ApiSettings(
+        model=source.name,
+        model_aliases=(source.spec,) if named and source.spec != source.name else (),
+        host=settings.host,
+        port=settings.port,
+        api_keys=settings.plain_api_keys,
+        insecure=insecure,
+        allowed_hosts=settings.allowed_hosts,
+        max_body_bytes=settings.max_body_bytes,
+        request_timeout=settings.request_timeout,
+        send_timeout=settings.send_timeout,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        drain_timeout=settings.drain_timeout,
+    )

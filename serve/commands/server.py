@@ -14,19 +14,21 @@ from ..contract.errors import ErrorRecord, TunechatError, Unavailable
 from ..settings import Settings
 
 DONE = "[DONE]"
+READ_SECONDS = 600.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Server:
     """One server, by its base URL (no `/v1`). Close it, or use it as a context manager."""
 
-    def __init__(self, url: str, api_key: str | None = None, timeout: float = 600.0) -> None:
+    def __init__(self, url: str, api_key: str | None = None, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(
             base_url=url,
             headers=headers,
-            timeout=httpx.Timeout(timeout, connect=3.0),
+            timeout=httpx.Timeout(READ_SECONDS, connect=3.0),
+            transport=transport,
             # A proxy of the environment cannot reach this machine's own loopback address.
             trust_env=urlsplit(url).hostname not in _LOOPBACK,
         )
@@ -105,7 +107,7 @@ def chunk_of(data: str) -> dict[str, Any]:
     except ValueError as error:
         raise Unavailable("the server sent an event that is not JSON") from error
     if not isinstance(chunk, dict):
-        raise Unavailable("the server sent an event that is not a JSON object")
+        raise Unavailable("the server sent an event that is no JSON object")
     if isinstance(chunk.get("error"), dict):
         raise _told(chunk["error"], 500)
     return chunk

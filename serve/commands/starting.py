@@ -16,21 +16,37 @@ if TYPE_CHECKING:
     from ..engine.options import EngineOptions
 
 
+def engine_client(settings: Settings) -> EngineClient:
+    """The engine that the settings describe, not started yet. Raises SettingsError if they do not go together."""
+    from ..engine.client import EngineClient
+
+    return EngineClient(
+        engine_options(settings),
+        max_waiting=settings.max_waiting,
+        start_timeout=settings.start_timeout,
+        step_timeout=settings.step_timeout,
+    )
+
+
 def engine_options(settings: Settings) -> EngineOptions:
-    """What the engine is told. Raises SettingsError for settings that do not go together."""
+    """What the engine is told. Zero and "auto" leave a choice to it, which it makes by what the machine has."""
     from ..engine.options import EngineOptions
 
+    quant = None if settings.quant == "auto" else settings.quant
+    if settings.quant == "auto" and settings.device == "cpu":
+        quant = "int4"
     try:
         return EngineOptions(
             model=settings.model,
-            quant=settings.quant,
             home=str(settings.home),
+            quant=quant,
             device=settings.device,
             threads=settings.threads or None,
             max_context=settings.max_context or None,
             cache_bytes=settings.cache_bytes or None,
             max_batch_tokens=settings.max_batch_tokens,
             max_running=settings.max_running,
+            prefill_chunk=settings.prefill_chunk or None,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
