@@ -81,7 +81,8 @@ def pack_int4(rows: Int4Rows) -> Int4Weight:
     count, columns = rows.q.shape
     q = _grouped(rows.q, BLOCK)  # [groups, 8, blocks, 32]
     groups, _, blocks, _ = q.shape
-    nibbles = q.view(groups, GROUP_ROWS, blocks, 4, 2, 2, 2).permute(0, 2, 3, 5, 1, 6, 4)  # group, block, c, half, row, j, k // 2
+    # Column 8 c + 4 h + 2 e + j: to group, block, c, e, row, j, h.
+    nibbles = q.view(groups, GROUP_ROWS, blocks, 4, 2, 2, 2).permute(0, 2, 3, 5, 1, 6, 4)
     quants = (nibbles[:, :, :, 0] | (nibbles[:, :, :, 1] << 4)).reshape(groups, columns // BLOCK, 4 * BLOCK)
     return Int4Weight(quants.contiguous(), _block_major(rows.scale), _block_major(rows.minimum), count)
 
@@ -98,9 +99,9 @@ def pack_int8(rows: Int8Rows) -> Int8Weight:
 def unpack_int4(weight: Int4Weight) -> Int4Rows:
     """The inverse of `pack_int4`."""
     groups, blocks, _ = weight.quants.shape
-    packed = weight.quants.view(groups, blocks, 4, GROUP_ROWS, 4)
-    halves = torch.stack([packed & 15, packed >> 4], dim=3)  # group, block, c, half, row, j
-    q = halves.permute(0, 4, 1, 2, 3, 5).reshape(groups * GROUP_ROWS, blocks * BLOCK)
+    packed = weight.quants.view(groups, blocks, 4, GROUP_ROWS, 2, 2)
+    nibbles = torch.stack([packed & 15, packed >> 4], dim=-1)  # group, block, c, row, j, h, e
+    q = nibbles.permute(0, 3, 1, 2, 5, 6, 4).reshape(groups * GROUP_ROWS, blocks * BLOCK)
     return Int4Rows(q[: weight.rows], _row_major(weight.scales, weight.rows), _row_major(weight.minima, weight.rows))
 
 

@@ -1,7 +1,7 @@
 """The forms in which a weight matrix is kept. Each is a view of mapped, read-only memory; none is ever copied whole.
 
-Packed layouts hold output rows in groups of eight, so that one 32-byte vector carries four neighbouring columns of
-eight rows: a broadcast of four activations then meets eight rows at once, and no sum across a vector is needed.
+Packed layouts hold output rows in groups of eight, so that a vector of sixteen 16-bit lanes carries two neighbouring
+columns of eight rows: a broadcast of two activations then meets eight rows at once, and no sum across a vector is needed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ NF4_BLOCK = 64
 class Int4Weight:
     """Affine 4-bit: `w = q * scale + minimum`, one scale and minimum a row and block of 32 columns.
 
-    `quants` uint8 [groups, blocks, 128]: byte `32 * c + 4 * r + j` of a block holds, for row r of the group, column
-    `8 * c + j` in its low and column `8 * c + 4 + j` in its high half (c, j in 0..3). `scales` and `minima` float16
-    [groups, blocks, 8]. Rows beyond `rows` are zero padding of the last group.
+    `quants` uint8 [groups, blocks, 128], to be read as 16-bit lanes: lane `16 * c + 2 * r + j` of a block holds, for row r
+    of the group, the columns `8 * c + 2 * k + j` in its nibbles k = 0 (lowest) to 3 (c in 0..3, j in 0..1). `scales` and
+    `minima` float16 [groups, blocks, 8]. Rows beyond `rows` are zero padding of the last group.
     """
 
     quants: Tensor
@@ -42,9 +42,9 @@ class Int4Weight:
     def dequantize(self) -> Tensor:
         """float32 [rows, columns]."""
         groups, blocks, _ = self.quants.shape
-        packed = self.quants.view(groups, blocks, 4, GROUP_ROWS, 1, 4)
-        halves = torch.cat([packed & 15, packed >> 4], dim=4)
-        q = halves.permute(0, 3, 1, 2, 4, 5).reshape(groups, GROUP_ROWS, blocks, BLOCK).float()
+        packed = self.quants.view(groups, blocks, 4, GROUP_ROWS, 2, 2)
+        nibbles = torch.stack([packed & 15, packed >> 4], dim=-1)
+        q = nibbles.permute(0, 3, 1, 2, 5, 6, 4).reshape(groups, GROUP_ROWS, blocks, BLOCK).float()
         scale = self.scales.permute(0, 2, 1).unsqueeze(-1).float()
         minimum = self.minima.permute(0, 2, 1).unsqueeze(-1).float()
         return (q * scale + minimum).reshape(groups * GROUP_ROWS, -1)[: self.rows]
@@ -59,8 +59,8 @@ class Int4Weight:
 class Int8Weight:
     """Symmetric 8-bit: `w = q * scale`, one scale a row and block of 32 columns.
 
-    `quants` int8 [groups, blocks, 256]: byte `32 * c + 4 * r + j` of a block is row r of the group, column `4 * c + j`
-    (c in 0..7). `scales` float16 [groups, blocks, 8].
+    `quants` int8 [groups, blocks, 256]: byte `16 * c + 2 * r + j` of a block is row r of the group, column `2 * c + j`
+    (c in 0..15, j in 0..1). `scales` float16 [groups, blocks, 8].
     """
 
     quants: Tensor
@@ -83,7 +83,7 @@ class Int8Weight:
         """Rows `indices` (int64 [n]), dequantised: float32 [n, columns]."""
         groups, blocks, _ = self.quants.shape
         group, row = indices // GROUP_ROWS, indices % GROUP_ROWS
-        q = self.quants.view(groups, blocks, 8, GROUP_ROWS, 4)[group, :, :, row].float()
+        q = self.quants.view(groups, blocks, 16, GROUP_ROWS, 2)[group, :, :, row].float()
         scale = self.scales[group, :, row].float()
         return (q.reshape(len(indices), blocks, BLOCK) * scale.unsqueeze(-1)).reshape(len(indices), -1)
 

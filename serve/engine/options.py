@@ -7,23 +7,26 @@ from typing import Literal
 import msgspec
 
 Device = Literal["auto", "cpu", "cuda"]
+CacheType = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything the engine process needs; None leaves a choice to the engine.
 
-    `cache_bytes` is the size of the KV pool. `max_batch_tokens` bounds the tokens of one step, `max_running` the
-    sequences in it, and `prefill_chunk` the prompt tokens of a step in which other sequences decode: it is the pause
-    that a long prompt can put between two tokens of a stream.
+    `cache_bytes` is the size of the KV pool, `cache_type` its element type ("auto": float32 on a CPU, where answers
+    then equal those of a float32 model; bfloat16 on CUDA). `max_batch_tokens` bounds the tokens of one step,
+    `max_running` the sequences in it, and `prefill_chunk` the prompt tokens of a step in which other sequences decode:
+    it is the pause that a long prompt can put between two tokens of a stream.
     """
 
     model: str
-    quant: str = "auto"
-    home: str | None = None
+    home: str
+    quant: str | None = None
     device: Device = "auto"
     threads: int | None = None
     max_context: int | None = None
     cache_bytes: int | None = None
+    cache_type: CacheType = "auto"
     block_size: int = 16
     max_batch_tokens: int = 512
     max_running: int = 64

@@ -33,7 +33,7 @@ class Runner:
         self.device = _device(options.device)
         self.entry = entry
         self.context_length = _context_length(entry, options)
-        self._model = _model(entry, self.device, self.context_length)
+        self._model = _model(entry, self.device, self.context_length, _cache_type(self.device, options))
         self.block_size = options.block_size
         self.blocks = _block_count(self._model.cache_shape, self.device, self.context_length, options)
         self.max_batch_tokens = options.max_batch_tokens
@@ -71,14 +71,15 @@ def build_runner(entry_folder: Path, options: EngineOptions) -> Runner:
     return Runner(BaseEntry.open(entry_folder), options)
 
 
-def _model(entry: BaseEntry, device: torch.device, context_length: int) -> CompactModel | GenericModel:
-    cache_dtype = torch.float16 if device.type == "cpu" else torch.bfloat16
+def _model(
+    entry: BaseEntry, device: torch.device, context_length: int, cache_type: torch.dtype
+) -> CompactModel | GenericModel:
     if entry.manifest.layout == "compact" and is_compact(entry.config):
-        return CompactModel(entry, device, context_length, cache_dtype)
+        return CompactModel(entry, device, context_length, cache_type)
     from .generic import GenericModel
 
     with torch.inference_mode():
-        return GenericModel(entry, device, cache_dtype)
+        return GenericModel(entry, device, cache_type)
 
 
 def _device(name: str) -> torch.device:
@@ -87,6 +88,15 @@ def _device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("device is cuda, but torch sees no CUDA device; use --device cpu", param="device")
     return torch.device(name)
+
+
+def _cache_type(device: torch.device, options: EngineOptions) -> torch.dtype:
+    if options.cache_type == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if device.type == "cpu" and options.cache_type == "bfloat16":
+        raise ConfigError("a bfloat16 cache is for CUDA; on a CPU use float32 or float16", param="cache_type")
+    chosen: torch.dtype = getattr(torch, options.cache_type)
+    return chosen
 
 
 def _context_length(entry: BaseEntry, options: EngineOptions) -> int:

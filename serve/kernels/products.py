@@ -1,7 +1,7 @@
 """Products of float32 activations with packed weights. The layouts stand in `serve/base/weights.py`.
 
 On a CPU with the C kernels each function is one call into them. Elsewhere torch does the same arithmetic: activations
-are rounded to 8 bits a block of 32, products of a block are summed exactly as integers, and blocks are added in order;
+are rounded to 16 bits a block of 32, products of a block are summed exactly as integers, and blocks are added in order;
 what differs is the last bit of fused multiply-adds. Both give a row the same result, bit for bit, at any number of
 rows.
 """
@@ -67,9 +67,9 @@ def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x [m, k] to 8 bits a block of 32: whole numbers as float32 [m, k / 32, 32] and scales float32 [m, k / 32, 1]."""
+    """x [m, k] to 16 bits a block of 32: whole numbers as float32 [m, k / 32, 32] and scales [m, k / 32, 1]."""
     blocks = x.float().reshape(x.shape[0], -1, BLOCK)
-    scales = blocks.abs().amax(dim=-1, keepdim=True) / 127.0
+    scales = blocks.abs().amax(dim=-1, keepdim=True) / 32767.0
     inverse = torch.where(scales > 0, 1.0 / scales, 0.0)
     return torch.round(blocks * inverse), scales
 
@@ -79,26 +79,27 @@ def int4_reference(
 ) -> Tensor:
     """What `int4_product` gives, in torch, on any device."""
     groups, blocks, _ = quants.shape
-    packed = quants.view(groups, blocks, 4, 8, 1, 4)
-    codes = torch.cat([packed & 15, packed >> 4], dim=4).permute(1, 0, 3, 2, 4, 5).reshape(blocks, groups * 8, BLOCK)
+    packed = quants.view(groups, blocks, 4, 8, 2, 2)
+    nibbles = torch.stack([packed & 15, packed >> 4], dim=-1)
+    codes = nibbles.permute(1, 0, 3, 2, 5, 6, 4).reshape(blocks, groups * 8, BLOCK)
     scale = scales.permute(1, 0, 2).reshape(blocks, 1, -1).float()
     minimum = minima.permute(1, 0, 2).reshape(blocks, 1, -1).float()
-    return tiled(lambda tile: _block_sums(tile, codes.float(), scale, minimum)[:, :rows], x, bias)
+    return tiled(lambda tile: _block_sums(tile, codes, scale, minimum)[:, :rows], x, bias)
 
 
 def int8_reference(x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: Tensor | None = None) -> Tensor:
     """What `int8_product` gives, in torch, on any device."""
     groups, blocks, _ = quants.shape
-    codes = quants.view(groups, blocks, 8, 8, 4).permute(1, 0, 3, 2, 4).reshape(blocks, groups * 8, BLOCK)
+    codes = quants.view(groups, blocks, 16, 8, 2).permute(1, 0, 3, 2, 4).reshape(blocks, groups * 8, BLOCK)
     scale = scales.permute(1, 0, 2).reshape(blocks, 1, -1).float()
-    return tiled(lambda tile: _block_sums(tile, codes.float(), scale, None)[:, :rows], x, bias)
+    return tiled(lambda tile: _block_sums(tile, codes, scale, None)[:, :rows], x, bias)
 
 
 def _block_sums(x: Tensor, codes: Tensor, scale: Tensor, minimum: Tensor | None) -> Tensor:
-    """Sums over blocks, in order. Products of a block are below 2 ** 24, so float32 adds them exactly."""
+    """Sums over blocks, in order. Those inside a block are of whole numbers, exact in float64."""
     q, x_scale = quantize_rows(x)
     q, x_scale = q.permute(1, 0, 2), x_scale.permute(1, 0, 2)
-    whole = torch.bmm(q, codes.transpose(1, 2))
+    whole = torch.bmm(q.double(), codes.double().transpose(1, 2)).float()
     sums = x_scale * q.sum(dim=-1, keepdim=True)
     total = torch.zeros(x.shape[0], codes.shape[1], device=x.device)
     for b in range(codes.shape[0]):
