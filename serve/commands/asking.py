@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..contract.errors import ContextLengthExceeded, TunechatError
+from ..contract.errors import ContextLengthExceeded, TunechatError, Unavailable
 from .output import Report
 
 if TYPE_CHECKING:
@@ -50,6 +51,19 @@ class Reply:
         return asdict(self)
 
 
+def await_ready(server: Server, limit: float, report: Report) -> None:
+    """Returns when the server takes requests. Raises Unavailable when it never will, or not within `limit` seconds."""
+    until = time.monotonic() + limit
+    while (response := server.send("GET", "/readyz")).status_code != 200:
+        state = response.json() if response.headers.get("content-type", "").startswith("application/json") else {}
+        if state.get("status") not in {"new", "starting", "restarting"}:
+            raise Unavailable(f"the server at {server.url} is {state.get('status') or 'not ready'}")
+        if time.monotonic() > until:
+            raise Unavailable(f"the server at {server.url} was not ready within {limit:.0f} seconds")
+        report(str(state.get("stage") or "waiting"), state.get("fraction"))
+        time.sleep(0.3)
+
+
 def ask_server(server: Server, question: Question, show: Show) -> Reply:
     """The server's answer; `show` gets each piece of text as it comes. Raises the error that the server tells."""
     from .server import DONE, chunk_of
@@ -88,7 +102,7 @@ def ask_server(server: Server, question: Question, show: Show) -> Reply:
 async def ask_engine(engine: EngineClient, question: Question, show: Show, report: Report) -> Reply:
     """The answer of an engine that is started for this question. Raises what its start or the question failed with."""
     from ..contract.sampling import SamplingParams
-    from ..text.model import ModelText
+    from ..text import ModelText
     from .starting import started
 
     async with started(engine, report) as info:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 
 import typer
@@ -18,18 +17,16 @@ def doctor(url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     Exits with 1 when a check fails.
     """
     settings = load({"url": url, "api_keys": api_key or None}).settings
-    from .machine import Check, machine_checks
+    from .machine import machine_checks
 
-    checks: Iterable[Check]
     if url is None:
-        checks = machine_checks(settings)
+        found = list(machine_checks(settings))
     else:
         from .probes import probe_server
         from .server import Server
 
         with Server.of(settings) as server:
-            checks = probe_server(server)
-    found = list(checks)
+            found = list(probe_server(server))
     if json:
         print_json([asdict(check) for check in found])
     else:

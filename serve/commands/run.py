@@ -57,11 +57,14 @@ def run(
 
 
 def _ask(settings: Settings, question: Question, show: Show) -> Reply:
-    from .asking import ask_engine, ask_server
+    from .asking import ask_engine, ask_server, await_ready
     from .server import Server
 
     with Server.of(settings) as server:
         if settings.url or server.answers():
+            if not settings.url:
+                with progress() as report:
+                    await_ready(server, settings.start_timeout, report)
             return ask_server(server, question, show)
     from .starting import engine_client
 

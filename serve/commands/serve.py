@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..settings import Settings, SettingsError, load
+from ..settings import Settings, load
 from .options import CacheBytes, Device, MaxContext, Model, Quant, Threads, setting_option
 
 if TYPE_CHECKING:
@@ -55,22 +55,14 @@ def serve(
             "log_level": log_level,
         }
     ).settings
-    refuse_open_public(settings, insecure)
     from ..api.app import create_app
     from ..api.server import run
-    from .starting import engine_client
+    from .starting import engine_client, showing_start
 
-    known = api_settings(settings, insecure)
-    run(create_app(engine_client(settings), known), known)
-
-
-def refuse_open_public(settings: Settings, insecure: bool) -> None:
-    """Raises SettingsError for an address that other machines reach while no key is asked for."""
-    if not settings.is_loopback and not settings.api_keys and not insecure:
-        raise SettingsError(
-            f"{settings.host} can be reached from other machines, and no key is set; "
-            "add --api-key KEY, or type --insecure if anyone may use this server"
-        )
+    told = api_settings(settings, insecure)
+    engine = engine_client(settings)
+    with showing_start(engine):
+        run(create_app(engine, told), told, log_level=settings.log_level)
 
 
 def api_settings(settings: Settings, insecure: bool) -> ApiSettings:

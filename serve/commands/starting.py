@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..contract.messages import EngineInfo
 from ..settings import Settings, SettingsError
-from .output import Report
+from .output import Report, progress
 
 if TYPE_CHECKING:
     from ..engine.client import EngineClient
     from ..engine.options import EngineOptions
+
+
+_LOOK_SECONDS = 0.2
 
 
 def engine_client(settings: Settings) -> EngineClient:
@@ -52,6 +57,28 @@ def engine_options(settings: Settings) -> EngineOptions:
         raise SettingsError(str(error)) from error
 
 
+@contextmanager
+def showing_start(engine: EngineClient) -> Iterator[None]:
+    """Draws how far the engine's start is, from a thread of its own, when somebody watches stderr."""
+    over = threading.Event()
+    drawer = threading.Thread(target=_draw, args=(engine, over), name="start progress", daemon=True)
+    if sys.stderr.isatty():
+        drawer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if drawer.is_alive():
+            drawer.join()
+
+
+def _draw(engine: EngineClient, over: threading.Event) -> None:
+    with progress() as report:
+        while engine.state in {"new", "starting"} and not over.wait(_LOOK_SECONDS):
+            if engine.loading is not None:
+                report(engine.loading.stage, engine.loading.fraction)
+
+
 @asynccontextmanager
 async def started(engine: EngineClient, report: Report) -> AsyncIterator[EngineInfo]:
     """The engine, ready, with its start shown; closed at the end. Raises what its start failed with."""
@@ -72,4 +99,4 @@ async def _watch(engine: EngineClient, report: Report) -> None:
     while True:
         if engine.loading is not None:
             report(engine.loading.stage, engine.loading.fraction)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(_LOOK_SECONDS)

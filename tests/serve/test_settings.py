@@ -131,24 +131,6 @@ def test_settings_are_frozen(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "loopback"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.9.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("127.example.com", False),
-        ("10.0.0.1", False),
-        ("example.com", False),
-    ],
-)
-def test_loopback(host: str, loopback: bool) -> None:
-    assert Settings(host=host).is_loopback is loopback
-
-
-@pytest.mark.parametrize(
     ("fields", "url"),
     [
         ({}, "http://127.0.0.1:8000"),
