@@ -1,1 +1,1 @@
-"""The HTTP side: OpenAI-compatible routes, health, metrics. Never imports torch."""
+"""The HTTP side: OpenAI's API, health and metrics in front of one engine. Never imports torch."""

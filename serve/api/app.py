@@ -1,0 +1,61 @@
+"""The ASGI application: middleware from the outside in, then the routes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from ..text.model_text import ModelText
+from . import chat, completions, health, models, tokenize
+from .auth import AuthMiddleware, KeyRing
+from .context import RequestContextMiddleware
+from .drain import DrainMiddleware
+from .errors import install_error_handlers
+from .gateway import Gateway
+from .hosts import HostMiddleware
+from .limits import LimitsMiddleware
+from .metrics import Metrics
+from .openapi import install_openapi
+from .ports import Engine, Text
+from .settings import ApiSettings
+
+
+def create_app(engine: Engine, settings: ApiSettings, *, load_text: Callable[[Path], Text] = ModelText.load) -> FastAPI:
+    """The application in front of `engine`, which it starts and closes with its lifespan.
+
+    `load_text` reads the text side from the engine's prepared base once the engine is ready. `app.state.gateway` is
+    the Gateway.
+    """
+    release = version("tunechat")
+    metrics = Metrics(engine, release)
+    gateway = Gateway(engine, settings, metrics, load_text)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with gateway.lifespan():
+            yield
+
+    app = FastAPI(
+        title="tunechat",
+        version=release,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.gateway = gateway
+    for part in (chat, completions, models, tokenize, health):
+        app.include_router(part.router)
+    install_error_handlers(app)
+    install_openapi(app)
+    # The last one added is the outermost.
+    app.add_middleware(DrainMiddleware, drain=gateway.drain)
+    app.add_middleware(LimitsMiddleware, max_body_bytes=settings.max_body_bytes, body_timeout=settings.body_timeout)
+    app.add_middleware(HostMiddleware, settings=settings)
+    app.add_middleware(AuthMiddleware, keys=KeyRing(settings.api_keys))
+    app.add_middleware(RequestContextMiddleware, metrics=metrics)
+    return app

@@ -1,0 +1,54 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from .body import read_body
+from .chat_stream import chat_chunks, chat_reply
+from .context import request_context
+from .disconnect import until_disconnect
+from .encoding import encode_json
+from .gateway import gateway_of
+from .openapi import describe
+from .planning import plan_chat
+from .replies import ReplyHead
+from .schemas.chat import ChatRequest
+from .streaming import stream_reply
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions", **describe("Answer a conversation.", ChatRequest, streams=True))
+async def chat_completions(request: Request) -> Response:
+    gateway, context = gateway_of(request), request_context(request)
+    body = await read_body(request, ChatRequest)
+    model = gateway.model(body.model)
+    context.model = model.name
+    text = gateway.text
+    plans = await asyncio.to_thread(plan_chat, body, text, gateway.settings, gateway.context_length)
+    generation = gateway.generation(request, plans, body.cache_salt)
+    head = ReplyHead(f"chatcmpl-{context.id.removeprefix('req_')}", model)
+    choices, with_logprobs = body.choices, body.alternatives is not None
+    if body.stream:
+        chunks = chat_chunks(
+            head,
+            generation.events(),
+            text,
+            generation.usage,
+            choices=choices,
+            with_logprobs=with_logprobs,
+            with_usage=body.wants_usage_chunk,
+        )
+        return await stream_reply(request, gateway, generation, chunks)
+    try:
+        reply = await until_disconnect(
+            request.receive,
+            chat_reply(head, generation.events(), text, generation.usage, choices=choices, with_logprobs=with_logprobs),
+        )
+    finally:
+        await gateway.release(generation, context)
+    return Response(encode_json(reply), media_type="application/json")

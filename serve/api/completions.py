@@ -1,0 +1,55 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from .body import read_body
+from .completion_stream import completion_chunks, completion_reply
+from .context import request_context
+from .disconnect import until_disconnect
+from .encoding import encode_json
+from .gateway import gateway_of
+from .openapi import describe
+from .planning import plan_completions
+from .replies import ReplyHead
+from .schemas.completions import CompletionRequest
+from .streaming import stream_reply
+
+router = APIRouter()
+
+
+@router.post("/v1/completions", **describe("Continue a text.", CompletionRequest, streams=True))
+async def completions(request: Request) -> Response:
+    gateway, context = gateway_of(request), request_context(request)
+    body = await read_body(request, CompletionRequest)
+    model = gateway.model(body.model)
+    context.model = model.name
+    text = gateway.text
+    plans = await asyncio.to_thread(plan_completions, body, text, gateway.settings, gateway.context_length)
+    generation = gateway.generation(request, plans, body.cache_salt)
+    head = ReplyHead(f"cmpl-{context.id.removeprefix('req_')}", model)
+    with_logprobs = body.logprobs is not None
+    if body.stream:
+        chunks = completion_chunks(
+            head,
+            generation.events(),
+            text,
+            generation.usage,
+            with_logprobs=with_logprobs,
+            with_usage=body.wants_usage_chunk,
+        )
+        return await stream_reply(request, gateway, generation, chunks)
+    try:
+        reply = await until_disconnect(
+            request.receive,
+            completion_reply(
+                head, generation.events(), text, generation.usage, choices=len(plans), with_logprobs=with_logprobs
+            ),
+        )
+    finally:
+        await gateway.release(generation, context)
+    return Response(encode_json(reply), media_type="application/json")

@@ -1,0 +1,80 @@
+"""What the HTTP side asks of the engine and of the text side: the two seams that tests and remote engines plug into."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..contract.errors import ErrorRecord
+from ..contract.messages import EngineInfo, EngineStats, Loading, SequenceOutput
+from ..contract.sampling import SamplingParams
+
+
+class Engine(Protocol):
+    """Tokens in, tokens out. `EngineClient` is the one that serves."""
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    @property
+    def info(self) -> EngineInfo | None: ...
+
+    @property
+    def stats(self) -> EngineStats: ...
+
+    @property
+    def loading(self) -> Loading | None: ...
+
+    @property
+    def failure(self) -> ErrorRecord | None: ...
+
+    async def start(self) -> None: ...
+
+    async def wait_ready(self) -> EngineInfo: ...
+
+    async def close(self) -> None: ...
+
+    def generate(
+        self, prompt: list[int], params: SamplingParams, *, sequence: str, salt: str = "", adapter: str = ""
+    ) -> AsyncIterator[SequenceOutput]: ...
+
+
+class Detokenizer(Protocol):
+    """Turns tokens into text piece by piece; a piece never ends inside a character."""
+
+    def push(self, tokens: Iterable[int]) -> str: ...
+
+    def finish(self) -> str: ...
+
+
+class Text(Protocol):
+    """Text to tokens and back for one model. `ModelText` is the one that serves."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]: ...
+
+    def encode(self, text: str, *, parse_special: bool = False, add_bos: bool = False) -> list[int]: ...
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[int]: ...
+
+    def decode(self, tokens: Iterable[int], *, skip_special: bool = True, continues: bool = False) -> str: ...
+
+    def token_text(self, token: int) -> str: ...
+
+    def token_bytes(self, token: int) -> bytes: ...
+
+    def detokenizer(self, *, skip_special: bool = True, continues: bool = False) -> Detokenizer: ...

@@ -1,0 +1,148 @@
+"""OpenAI's chat request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, WithJsonSchema, model_validator
+
+from ...contract.errors import InvalidRequest, Unsupported
+from .fields import MAX_TOKENS, Only, RequestModel
+from .sampling import SamplingFields
+
+MAX_MESSAGES = 4096
+MAX_PARTS = 1024
+
+
+class ContentPart(RequestModel):
+    """One part of a message's content; only text parts are read."""
+
+    type: Annotated[str, Field(max_length=64, json_schema_extra={"const": "text"})]
+    text: str | None = None
+
+
+class Message(RequestModel):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[ContentPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
+    name: Annotated[str, Field(max_length=256)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
+
+    tool_calls: Annotated[Any, WithJsonSchema({"enum": [[], None]})] = None
+    function_call: Annotated[Any, WithJsonSchema({"type": "null"})] = None
+    audio: Annotated[Any, WithJsonSchema({"type": "null"})] = None
+
+    @property
+    def text(self) -> str:
+        """The content as one string; parts are joined by line breaks."""
+        if isinstance(self.content, list):
+            return "\n".join(part.text or "" for part in self.content)
+        return self.content or ""
+
+    @property
+    def _text_or_parts(self) -> str | list[dict[str, str]]:
+        if not isinstance(self.content, list):
+            return self.content or ""
+        return [{"type": "text", "text": part.text or ""} for part in self.content]
+
+    def for_template(self) -> dict[str, Any]:
+        """What a chat template sees. A developer's word is a system's word to models that know no developers."""
+        message: dict[str, Any] = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": self._text_or_parts,
+        }
+        if self.name is not None:
+            message["name"] = self.name
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        return message
+
+
+class ChatRequest(SamplingFields):
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=100)] | None = None
+
+    chat_template_kwargs: dict[Annotated[str, Field(max_length=64)], Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    echo: bool | None = None
+
+    # Accepted and without effect on the answer.
+    safety_identifier: Annotated[str, Field(max_length=4096)] | None = None
+    prompt_cache_key: Annotated[str, Field(max_length=4096)] | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    parallel_tool_calls: bool | None = None
+
+    store: Annotated[Any, Only(False)] = None
+    service_tier: Annotated[Any, Only("auto", "default")] = None
+    modalities: Annotated[Any, Only(["text"])] = None
+    response_format: Annotated[Any, Only({"type": "text"})] = None
+    tools: Annotated[Any, Only([])] = None
+    tool_choice: Annotated[Any, Only("none", "auto")] = None
+    functions: Annotated[Any, Only([])] = None
+    function_call: Annotated[Any, Only("none", "auto")] = None
+    reasoning_effort: Annotated[Any, Only("none")] = None
+    verbosity: Annotated[Any, Only("medium")] = None
+    audio: Annotated[Any, Only()] = None
+    prediction: Annotated[Any, Only()] = None
+    web_search_options: Annotated[Any, Only()] = None
+    moderation: Annotated[Any, Only()] = None
+    prompt_cache_options: Annotated[Any, Only({"mode": "implicit"})] = None
+
+    # A template is code, and documents and the rest would end up in it.
+    chat_template: Annotated[Any, Only()] = None
+    documents: Annotated[Any, Only()] = None
+    best_of: Annotated[Any, Only(1)] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise InvalidRequest(
+                "'max_tokens' and 'max_completion_tokens' differ; send one of them.", param="max_tokens"
+            )
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs")
+        if self.continue_final_message and self.add_generation_prompt:
+            raise InvalidRequest(
+                "'continue_final_message' and 'add_generation_prompt' exclude each other.",
+                param="continue_final_message",
+            )
+        if self.echo and not self.continue_final_message:
+            raise InvalidRequest("'echo' needs 'continue_final_message': true.", param="echo")
+        for position, message in enumerate(self.messages):
+            _check_message(message, f"messages[{position}]")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def token_limit_name(self) -> str:
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many rivals of each token to report; None for no log-probabilities at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+def _check_message(message: Message, where: str) -> None:
+    for field in ("tool_calls", "function_call", "audio"):
+        if getattr(message, field):
+            raise Unsupported(f"'{field}' in messages is not supported by this server.", param=f"{where}.{field}")
+    if message.content is None and message.role != "assistant":
+        raise InvalidRequest("A message needs content.", param=f"{where}.content")
+    if isinstance(message.content, list):
+        for position, part in enumerate(message.content):
+            if part.type != "text":
+                raise Unsupported(
+                    "Only text parts are supported by this server.",
+                    param=f"{where}.content[{position}].type",
+                    code="unsupported_content",
+                )
+            if part.text is None:
+                raise InvalidRequest("A text part needs text.", param=f"{where}.content[{position}].text")

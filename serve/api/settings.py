@@ -1,0 +1,62 @@
+"""What the HTTP side can be told. Built by the command line from the user's settings, and frozen."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, without port or brackets, names this machine only."""
+    return host in _LOOPBACK_NAMES or (host.startswith("127.") and host.replace(".", "").isdigit())
+
+
+class ApiSettings(BaseModel):
+    """Every knob of the HTTP side, with its bounds. Times are seconds, sizes are bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    model: str = Field(min_length=1, max_length=256, description="Name of the served model in requests and replies.")
+    model_aliases: tuple[str, ...] = Field(
+        default=(), max_length=16, description="Other names that requests may use, such as the id it was started with."
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on. 0 takes a free one.")
+    api_keys: tuple[str, ...] = Field(default=(), max_length=256, repr=False, description="Keys that clients may send.")
+    insecure: bool = Field(default=False, description="Allow a public address without a key.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), max_length=64, description="Host names that requests may carry besides those of this machine."
+    )
+
+    max_body_bytes: int = Field(default=4 << 20, ge=1 << 10, le=1 << 30, description="Largest request body.")
+    max_header_bytes: int = Field(default=32 << 10, ge=1 << 10, le=1 << 20, description="Largest request head.")
+    max_headers: int = Field(default=100, ge=16, le=10_000, description="Most header lines of a request.")
+    max_connections: int = Field(default=1024, ge=1, le=65_536, description="Most open connections.")
+    max_n: int = Field(default=32, ge=1, le=1024, description="Largest `n`.")
+    max_sequences: int = Field(default=128, ge=1, le=4096, description="Most sequences of one request: prompts x n.")
+    max_logprobs: int = Field(default=20, ge=0, le=100, description="Most alternatives reported a token.")
+    max_stop_strings: int = Field(default=16, ge=1, le=256, description="Most stop strings of one request.")
+
+    header_timeout: Seconds = Field(default=10.0, description="Longest time that a request's head may take to arrive.")
+    body_timeout: Seconds = Field(default=30.0, description="Longest time that a request's body may take to arrive.")
+    request_timeout: Seconds = Field(default=600.0, description="Longest life of one generation.")
+    send_timeout: Seconds = Field(default=30.0, description="How long a client may leave a chunk unread.")
+    heartbeat_seconds: Seconds = Field(default=15.0, description="Pause after which a stream sends a comment line.")
+    drain_timeout: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=30.0, description="How long running requests may finish after SIGTERM."
+    )
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other machines can reach the address."""
+        return not is_loopback(self.host)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests need no key."""
+        return not self.api_keys

@@ -1,0 +1,56 @@
+"""A generation as a stream of events, for any dialect that writes chunks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .context import RequestContext, request_context
+from .disconnect import until_disconnect
+from .encoding import DONE, encode_event
+from .errors import error_body, public_record
+from .gateway import Gateway
+from .generation import Generation
+from .sse import EventStream
+
+log = logging.getLogger(__name__)
+
+
+async def stream_reply(
+    request: Request, gateway: Gateway, generation: Generation, chunks: AsyncIterator[dict[str, Any]]
+) -> Response:
+    """The response that sends `chunks`, which read from `generation`.
+
+    The status is held back until the first token, or until the first heartbeat is due: what goes wrong before then
+    keeps its HTTP status.
+    """
+    context = request_context(request)
+    settings = gateway.settings
+    try:
+        await until_disconnect(request.receive, generation.wait_first(settings.heartbeat_seconds))
+    except BaseException:
+        await gateway.release(generation, context)
+        raise
+    return EventStream(
+        _events(chunks, context),
+        heartbeat=settings.heartbeat_seconds,
+        send_timeout=settings.send_timeout,
+        on_close=lambda: gateway.release(generation, context),
+    )
+
+
+async def _events(chunks: AsyncIterator[dict[str, Any]], context: RequestContext) -> AsyncGenerator[bytes]:
+    """`chunks` as events and the end mark; an error becomes the last event, and then no end mark follows."""
+    try:
+        async for chunk in chunks:
+            yield encode_event(chunk)
+    except Exception as error:
+        record = public_record(error)
+        log.warning("stream failed", extra={"request_id": context.id, "code": record.code}, exc_info=error)
+        yield encode_event(error_body(record))
+        return
+    yield DONE
