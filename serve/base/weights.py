@@ -22,9 +22,9 @@ NF4_BLOCK = 64
 class Int4Weight:
     """Affine 4-bit: `w = q * scale + minimum`, one scale and minimum a row and block of 32 columns.
 
-    `quants` uint8 [groups, blocks, 128], to be read as 16-bit lanes: lane `16 * c + 2 * r + j` of a block holds, for row
-    r of the group, the columns `8 * c + 2 * k + j` in its nibbles k = 0 (lowest) to 3 (c in 0..3, j in 0..1). `scales`
-    and `minima` float16 [groups, blocks, 8]. Rows beyond `rows` are zero padding of the last group.
+    `quants` uint8 [groups, blocks, 128], to be read as 16-bit lanes: lane `16 * c + 2 * r + j` of a block holds, for
+    row r of the group, the columns `8 * c + 2 * k + j` in its nibbles k = 0 (lowest) to 3 (c in 0..3, j in 0..1).
+    `scales` and `minima` float16 [groups, blocks, 8]. Rows beyond `rows` are zero padding of the last group.
     """
 
     quants: Tensor

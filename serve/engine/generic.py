@@ -8,7 +8,7 @@ eager logits: a model whose attention does what the interface does not carry is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,14 @@ _ROPE_BY_LENGTH = {"dynamic", "longrope"}
 
 @dataclass(slots=True)
 class PagedState:
-    """What the attention of the step under way reads; one object shared by all attention modules of a model."""
+    """What the attention of the step under way reads; one object shared by all attention modules of a model.
+
+    Without a batch the attention only measures: it notes the shapes of keys and values, by layer.
+    """
 
     batch: DeviceBatch | None = None
     cache: KVCache | None = None
+    shapes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
 
 class GenericModel:
@@ -45,17 +49,9 @@ class GenericModel:
         self.device = device
         self._state = PagedState()
         self._model: Any = _build(entry, device)
-        attentions = list(_attention_modules(self._model))
-        for module in attentions:
+        for module in _attention_modules(self._model):
             module.tunechat_state = self._state  # type: ignore[assignment]
-        config = self._model.config.get_text_config()
-        heads = int(config.num_attention_heads)
-        self.cache_shape = CacheShape(
-            layers=len(attentions),
-            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-            head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
-            dtype=cache_dtype,
-        )
+        self.cache_shape = self._measured_shape(architecture_of(entry.config), cache_dtype)
         self._check_against_eager(architecture_of(entry.config))
 
     def forward(self, batch: DeviceBatch, cache: KVCache) -> Tensor:
@@ -72,6 +68,17 @@ class GenericModel:
             self._state.batch = self._state.cache = None
         logits: Tensor = output.logits[0]
         return logits.float()
+
+    def _measured_shape(self, name: str, dtype: torch.dtype) -> CacheShape:
+        """What the layers really hand to attention. Raises ModelError when it is not one shape for all."""
+        self._model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=self.device), use_cache=False)
+        shapes = self._state.shapes
+        if sorted(shapes) != list(range(len(shapes))) or len(set(shapes.values())) != 1:
+            raise ModelError(f"the layers of {name} have keys and values of different shapes, which is not served")
+        kv_heads, key_dim, value_dim = shapes[0]
+        if key_dim != value_dim:
+            raise ModelError(f"keys of {name} have {key_dim} dimensions and values {value_dim}, which is not served")
+        return CacheShape(layers=len(shapes), kv_heads=kv_heads, head_dim=key_dim, dtype=dtype)
 
     def _check_against_eager(self, name: str) -> None:
         """Raises ModelError when paged logits of a short probe are not those of the class's eager attention."""
@@ -115,15 +122,16 @@ def paged_interface(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: what the tokens of the step see, float [1, t, heads, d].
 
-    query is [1, heads, t, d], key and value [1, kv_heads, t, d]. The mask is not read: every token sees its own sequence
-    up to itself, as the batch says. Arguments that are not listed are not carried; `GenericModel` checks when it is
-    built that a model does not need them.
+    query is [1, heads, t, d], key and value [1, kv_heads, t, d]. The mask is not read: every token sees its own
+    sequence up to itself, as the batch says. Arguments that are not listed are not carried; `GenericModel` checks when
+    it is built that a model does not need them.
     """
     state: PagedState = module.tunechat_state  # type: ignore[assignment]
     batch, cache = state.batch, state.cache
-    if batch is None or cache is None:
-        raise ModelError("paged attention was called outside of a step")
     layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if batch is None or cache is None:
+        state.shapes[layer] = (key.shape[1], key.shape[3], value.shape[3])
+        return torch.zeros_like(query).transpose(1, 2), None
     keys, values = cache.layer(layer)
     heads, t, d = query.shape[1], query.shape[2], query.shape[3]
     store(key[0].transpose(0, 1).float(), value[0].transpose(0, 1).float(), batch.slots, keys, values)
@@ -169,9 +177,9 @@ def _load(model: nn.Module, entry: BaseEntry, device: torch.device) -> None:
     """
     from transformers.pytorch_utils import Conv1D
 
-    head_is_embedding = not entry.has("lm_head")
+    embedding = next(path for path, module in model.named_modules() if isinstance(module, nn.Embedding))
     for path, module in list(model.named_modules()):
-        source = "model.embed_tokens" if path == "lm_head" and head_is_embedding else path
+        source = embedding if path == "lm_head" and not entry.has("lm_head") else path
         if isinstance(module, nn.Linear):
             _replace(model, path, Linear4bit(place(entry.weight(source), device), _bias(entry, path, module, device)))
         elif isinstance(module, Conv1D):

@@ -62,6 +62,7 @@ def rotate_and_store(
     of qkv.
     """
     t, d = qkv.shape[0], keys.shape[3]
+    _check_heads(kv_heads, qkv.shape[1] // (heads + 2 * kv_heads), keys)
     c = library() if qkv.device.type == "cpu" else None
     if c is not None and d % 8 == 0:
         c.rotate_and_store(
@@ -83,6 +84,7 @@ def rotate_and_store(
 
 def store(k: Tensor, v: Tensor, slots: Tensor, keys: Tensor, values: Tensor) -> None:
     """Writes k and v [t, kv_heads, d] to the cache at `slots` [t]."""
+    _check_heads(k.shape[1], k.shape[2], keys)
     c = library() if k.device.type == "cpu" else None
     if c is not None and k.dtype == torch.float32 and k.shape[2] % 8 == 0:
         k, v = k.contiguous(), v.contiguous()
@@ -115,6 +117,7 @@ def paged_attention(
     `window` limits it to that many last positions (0: all); `softcap` bounds scores by tanh (0: not).
     """
     t, (_, kv_heads, block_size, d) = q.shape[0], keys.shape
+    _check_heads(kv_heads, q.shape[1] // heads, keys)
     c = library() if q.device.type == "cpu" else None
     if c is None or d % 8 or keys.dtype not in _KINDS:
         return _gathered_attention(q, heads, keys, values, block_tables, sequences, positions, scale, window, softcap)
@@ -165,6 +168,12 @@ def _gathered_attention(
     weights = torch.nan_to_num(torch.softmax(scores, dim=-1))
     mixed = torch.einsum("shgqk,skhd->sqhgd", weights, v).reshape(s, longest, heads * d)
     return mixed[owner, place]
+
+
+def _check_heads(kv_heads: int, d: int, keys: Tensor) -> None:
+    """C writes where it is told to write, so heads that do not fit the cache must not reach it."""
+    if (kv_heads, d) != (keys.shape[1], keys.shape[3]):
+        raise ValueError(f"{kv_heads} heads of {d} do not fit a cache of {keys.shape[1]} heads of {keys.shape[3]}")
 
 
 def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

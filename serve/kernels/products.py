@@ -28,7 +28,7 @@ def int4_product(
     c = library() if x.device.type == "cpu" else None
     if c is None:
         return int4_reference(x, quants, scales, minima, rows, bias)
-    x = _float_rows(x)
+    x = _float_rows(x, quants.shape[1] * BLOCK)
     y = torch.empty(x.shape[0], rows)
     c.int4_product(
         x.data_ptr(), x.shape[0], x.shape[1], quants.data_ptr(), scales.data_ptr(), minima.data_ptr(), rows,
@@ -42,7 +42,7 @@ def int8_product(x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: Ten
     c = library() if x.device.type == "cpu" else None
     if c is None:
         return int8_reference(x, quants, scales, rows, bias)
-    x = _float_rows(x)
+    x = _float_rows(x, quants.shape[1] * BLOCK)
     y = torch.empty(x.shape[0], rows)
     c.int8_product(
         x.data_ptr(), x.shape[0], x.shape[1], quants.data_ptr(), scales.data_ptr(), rows, _pointer(bias), y.data_ptr()
@@ -57,7 +57,7 @@ def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     c = library()
     if c is None or weight.dtype not in _KINDS:
         return tiled(lambda tile: F.linear(tile, weight.float(), bias), x)
-    x, weight = _float_rows(x), weight.contiguous()
+    x, weight = _float_rows(x, weight.shape[1]), weight.contiguous()
     y = torch.empty(x.shape[0], weight.shape[0])
     c.dense_product(
         x.data_ptr(), x.shape[0], x.shape[1], weight.data_ptr(), _KINDS[weight.dtype], weight.shape[0], _pointer(bias),
@@ -122,7 +122,10 @@ def tiled(product: Callable[[Tensor], Tensor], x: Tensor, bias: Tensor | None = 
     return y if bias is None else y + bias
 
 
-def _float_rows(x: Tensor) -> Tensor:
+def _float_rows(x: Tensor, columns: int) -> Tensor:
+    """C reads what it is told to read, so a shape that does not fit must not reach it."""
+    if x.shape[1] != columns:
+        raise ValueError(f"activations of {x.shape[1]} columns meet a weight of {columns}")
     return x.to(torch.float32).contiguous()
 
 
