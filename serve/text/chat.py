@@ -27,7 +27,8 @@ def clean_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
         raise InvalidRequest("There must be at least one message.", param="messages")
     cleaned = []
     for index, message in enumerate(messages):
-        if message.get("role") not in ROLES:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
             raise InvalidRequest(
                 f"The role must be one of {', '.join(sorted(ROLES))}.", param=f"messages[{index}].role"
             )

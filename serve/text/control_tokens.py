@@ -58,6 +58,10 @@ class ControlTokens:
         firsts = {character for token in tokens for character in (token[0], token[0].lower(), token[0].upper())}
         self._first = re.compile(f"[{re.escape(''.join(sorted(firsts)))}]") if firsts else re.compile("(?!)")
 
+    def has_any(self, text: str) -> bool:
+        """Whether any control token stands in `text`."""
+        return next(self.find(text), None) is not None
+
     def find(self, text: str, marked: Sequence[int] = ()) -> Iterator[Occurrence]:
         """Control tokens of `text`, leftmost and longest first, without any of the `marked` (ascending) positions."""
         end = 0
@@ -67,8 +71,8 @@ class ControlTokens:
                 continue
             for length in self._lengths:
                 token = text[start : start + length]
-                if token in self.ids and not _any_between(marked, start, start + length):
-                    end = start + length
+                if token in self.ids and not _any_between(marked, start, start + len(token)):
+                    end = start + len(token)
                     yield Occurrence(start, end, token)
                     break
 

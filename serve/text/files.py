@@ -61,7 +61,7 @@ def read_text_files(entry: Path) -> TextFiles:
             config.get("eos_token_id"),
             tokenizer.token_to_id(named["eos_token"]) if "eos_token" in named else None,
         ),
-        vocab_size=int(manifest.get("vocab_size") or config.get("vocab_size") or tokenizer.get_vocab_size()),
+        vocab_size=_vocab_size(manifest.get("vocab_size"), config.get("vocab_size"), tokenizer.get_vocab_size()),
     )
 
 
@@ -106,13 +106,27 @@ def _templates(settings: dict[str, Any], file: str | None) -> dict[str, str]:
     if isinstance(value, str):
         return {"default": value}
     if isinstance(value, list):
-        return {item["name"]: item["template"] for item in value}
+        try:
+            return {str(item["name"]): str(item["template"]) for item in value}
+        except (KeyError, TypeError) as error:
+            raise ModelError("The model's tokenizer_config.json has a chat template without name or text.") from error
     return {}
 
 
-def _eos_token_ids(*sources: int | list[int] | None) -> tuple[int, ...]:
-    """All ids that any of the sources names, in order, each once."""
+def _eos_token_ids(*sources: Any) -> tuple[int, ...]:
+    """All ids that any of the sources names, in order, each once. A source is an id, a list of them, or None."""
     ids: dict[int, None] = {}
     for source in sources:
-        ids.update(dict.fromkeys([source] if isinstance(source, int) else source or ()))
+        listed = source if isinstance(source, list) else [] if source is None else [source]
+        if not all(isinstance(id_, int) for id_ in listed):
+            raise ModelError("The model's files name an eos_token_id that is not a number.")
+        ids.update(dict.fromkeys(listed))
     return tuple(ids)
+
+
+def _vocab_size(*sources: Any) -> int:
+    """The first size that is given."""
+    size = next((source for source in sources if source is not None), None)
+    if not isinstance(size, int) or size < 1:
+        raise ModelError("The model's files name a vocab_size that is not a number.")
+    return size

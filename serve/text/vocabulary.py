@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 
@@ -19,13 +19,15 @@ class _Twin:
     """The same tokenizer, in which control tokens go by secret names. So what a user writes is never one.
 
     `names` maps a control token to its secret name, `ids` the twin's ids of added tokens to the true ones. `cut` is a
-    name that only parts the text around it.
+    token that only parts the text around it. `unknown_id` stands for what the vocabulary cannot spell.
     """
 
     tokenizer: Tokenizer
     names: dict[str, str]
     ids: dict[int, int]
     cut: str
+    cut_id: int
+    unknown_id: int | None
 
 
 class Vocabulary:
@@ -33,13 +35,14 @@ class Vocabulary:
 
     Where no control token is meant as text, the text goes through the tokenizer in one piece. Else it goes, in one
     piece too, through a twin of the tokenizer in which the control tokens have secret names, and those that are meant
-    are written by these names. So white space, prefix spaces and merges around them are what they are for the tokenizer.
+    are written by these names. So white space and prefix spaces around them are as the tokenizer makes them.
     """
 
     def __init__(self, tokenizer: Tokenizer, tokenizer_json: str) -> None:
         self.tokenizer = tokenizer
         self.added: dict[int, AddedToken] = tokenizer.get_added_tokens_decoder()
         self.control = ControlTokens(self.added)
+        self._control_by_id = {id_: token for token, id_ in self.control.ids.items()}
         # A normalizer can turn other text into such a token, which a search in the text does not see.
         self._can_hide = tokenizer.normalizer is not None and any(token.normalized for token in self.added.values())
         self._json = tokenizer_json
@@ -53,40 +56,52 @@ class Vocabulary:
 
     def encode_plain(self, text: str) -> list[int]:
         """Ids of `text`, none of them a control token."""
-        if not self._can_hide and next(self.control.find(text), None) is None:
-            return self.encode_all(text)
-        return self._encode_named(text, ())
+        return self._encode(text, []) if self._can_hide or self.control.has_any(text) else self.encode_all(text)
 
     def encode_marked(self, text: str, marked: list[int]) -> list[int]:
         """Ids of `text`, where only control tokens without a character at a `marked` position (ascending) count."""
         if not marked and not self._can_hide:
             return self.encode_all(text)
-        meant = list(self.control.find(text, marked))
-        if not self._can_hide and meant == list(self.control.find(text)):
-            return self.encode_all(text)
-        return self._encode_named(text, meant)
+        return self._encode(text, list(self.control.find(text, marked)))
 
-    def _encode_named(self, text: str, meant: Iterable[Occurrence]) -> list[int]:
+    def _encode(self, text: str, meant: list[Occurrence]) -> list[int]:
+        """Ids of `text`, where only the control tokens that are `meant` count."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        places = {(start, end) for start, end, _ in meant}
+        for id_, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if id_ in self._control_by_id and _bare(text, start, end) not in places:
+                return self._encode_named(text, meant)
+        ids: list[int] = encoding.ids
+        return ids
+
+    def _encode_named(self, text: str, meant: list[Occurrence]) -> list[int]:
         twin = self._twin()
         pieces, done = [], 0
         for start, end, token in meant:
             pieces += [text[done:start], twin.names[token]]
             done = end
         text = "".join([*pieces, text[done:]])
-        control = frozenset(self.control.ids.values())
         while True:
             encoding = twin.tokenizer.encode(text, add_special_tokens=False)
-            leak = _first_leak(encoding, twin, control)
-            if leak is None:
-                return [twin.ids.get(id_, id_) for id_ in encoding.ids if twin.ids.get(id_) != -1]
-            # The vocabulary itself holds this token as ordinary text: part it, so that it is spelled out.
-            start, end = leak
+            leaks = self._leaks(encoding, twin, text)
+            if not leaks:
+                return [twin.ids.get(id_, id_) for id_ in encoding.ids if id_ != twin.cut_id]
+            # The vocabulary itself holds these tokens as ordinary text: part them, so that they are spelled out.
+            for start, end in reversed(leaks):
+                middle = (start + end) // 2
+                text = text[:middle] + twin.cut + text[middle:]
+
+    def _leaks(self, encoding: Encoding, twin: _Twin, text: str) -> list[tuple[int, int]]:
+        """Where control tokens came out of ordinary text: start and end of each, in order."""
+        leaks = []
+        for id_, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            token = self._control_by_id.get(id_)
+            if token is None or id_ in twin.ids or (id_ == twin.unknown_id and text[start:end].strip() != token):
+                continue
             if end - start < 2:
-                raise InvalidRequest(
-                    "The text holds a control token of one character that cannot be written otherwise."
-                )
-            middle = (start + end) // 2
-            text = text[:middle] + twin.cut + text[middle:]
+                raise InvalidRequest(f"The text holds {token!r}, which this model can read as a control token only.")
+            leaks.append((start, end))
+        return leaks
 
     def _twin(self) -> _Twin:
         with self._lock:
@@ -105,9 +120,15 @@ class Vocabulary:
             [_renamed(token, names.get(token.content, token.content)) for token in self.added.values()]
         )
         tokenizer.add_tokens([AddedToken(cut, normalized=False)])
-        ids = {tokenizer.token_to_id(names.get(token.content, token.content)): id_ for id_, token in self.added.items()}
-        ids[tokenizer.token_to_id(cut)] = -1
-        return _Twin(tokenizer, names, ids, cut)
+        known = tokenizer.get_vocab()
+        ids = {known[names.get(token.content, token.content)]: id_ for id_, token in self.added.items()}
+        return _Twin(tokenizer, names, ids, cut, known[cut], _unknown_id(tokenizer, config["model"]))
+
+
+def _bare(text: str, start: int, end: int) -> tuple[int, int]:
+    """Start and end of a token without the white space that it swallowed on either side."""
+    piece = text[start:end]
+    return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
 
 
 def _renamed(token: AddedToken, name: str) -> AddedToken:
@@ -116,14 +137,12 @@ def _renamed(token: AddedToken, name: str) -> AddedToken:
         single_word=token.single_word,
         lstrip=token.lstrip,
         rstrip=token.rstrip,
-        normalized=token.normalized,
+        normalized=False,  # a name must be found wherever it is written
         special=token.special,
     )
 
 
-def _first_leak(encoding: Encoding, twin: _Twin, control: frozenset[int]) -> tuple[int, int] | None:
-    """Characters of the first control token that came out of ordinary text."""
-    for id_, offsets in zip(encoding.ids, encoding.offsets, strict=True):
-        if id_ in control and id_ not in twin.ids:
-            return offsets
-    return None
+def _unknown_id(tokenizer: Tokenizer, model: dict[str, Any]) -> int | None:
+    name = model.get("unk_token")
+    unknown: int | None = tokenizer.token_to_id(name) if name is not None else model.get("unk_id")
+    return unknown
