@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..contract.base import MANIFEST_FORMAT, BaseManifest
 from ..contract.errors import ModelError
+from .json_text import read_object
 from .quantize import nf4_levels
 from .safetensors_file import MappedTensors
 from .weights import DenseWeight, Int4Weight, Int8Weight, Nf4Weight, Weight
@@ -46,10 +47,7 @@ class BaseEntry:
         for name in manifest.files:
             if Path(name).name != name or not (folder / name).is_file():
                 raise ModelError(f"prepared model {folder.name} lacks {name}; remove it and prepare it again")
-        try:
-            config = json.loads((folder / CONFIG).read_bytes())
-        except ValueError as error:
-            raise ModelError(f"{CONFIG} of prepared model {folder.name} is no JSON") from error
+        config = read_object(folder / CONFIG)
         tensors = MappedTensors(folder / WEIGHTS)
         if tensors.nbytes != manifest.weight_bytes:
             raise ModelError(

@@ -77,7 +77,7 @@ class GgufFile:
 
         try:
             values = quants.dequantize(self.raw(tensor), GGMLQuantizationType(tensor.kind))
-        except NotImplementedError as error:
+        except RuntimeError as error:
             raise ModelError(f"{tensor.name} is of type {tensor.kind_name}, which cannot be dequantised") from error
         return np.asarray(values, dtype=np.float32).reshape(tensor.shape)
 
@@ -162,7 +162,7 @@ def _tensor(name: str, shape: tuple[int, ...], kind: int, offset: int, size: int
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (ValueError, KeyError) as error:
         raise ModelError(f"tensor {name} is of the unknown type {kind}") from error
-    if not shape or shape[-1] % block:
+    if not shape or min(shape) < 1 or shape[-1] % block:
         raise ModelError(f"tensor {name} of shape {shape} does not fall into blocks of {block}")
     nbytes = prod(shape) // block * block_bytes
     if offset + nbytes > size:

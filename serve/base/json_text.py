@@ -23,7 +23,7 @@ def read_object(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path.name} is larger than {MAX_JSON} bytes")
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path.name} is no JSON") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path.name} holds no object")

@@ -155,7 +155,7 @@ def _read_header(file: BinaryIO, size: int, label: str) -> tuple[dict[str, Any],
     try:
         header = json.loads(file.read(length))
         end = max((_checked_end(n, e) for n, e in header.items() if n != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{label} is no safetensors file: its header cannot be read") from error
     if 8 + length + end != size:
         raise ModelError(f"{label} holds {size} bytes where its header says {8 + length + end}; fetch the model again")
