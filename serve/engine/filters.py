@@ -1,4 +1,4 @@
-"""Which tokens may still be drawn, and the draw. One row of weights at a time, so that rows cannot influence each other."""
+"""Which tokens may still be drawn, and the draw; one row at a time, so that rows cannot influence each other."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Weights = NDArray[np.float32]
 
 def weights_of(logits: NDArray[np.float32], temperature: float) -> Weights:
     """exp((logit - largest) / temperature): unnormalised probabilities whose largest is exactly 1. float32 [vocab]."""
-    scaled = logits - logits.max()
-    scaled /= np.float32(temperature)
-    np.exp(scaled, out=scaled)
-    return scaled
+    weights: Weights = logits - logits.max()
+    weights /= np.float32(temperature)
+    np.exp(weights, out=weights)
+    return weights
 
 
 def keep_top_k(weights: Weights, k: int) -> None:

@@ -98,7 +98,7 @@ class _Rows:
         return self._host
 
     def argmax(self, row: int) -> int:
-        """The lowest id with the largest logit. Raises FloatingPointError when that is not finite; NaN is the largest."""
+        """The lowest id with the largest logit. FloatingPointError when it is not finite; NaN is the largest."""
         if self._best is None:
             best = self._logits.argmax(dim=-1, keepdim=True)
             self._largest = self._logits.gather(1, best)[:, 0].tolist()

@@ -131,7 +131,7 @@ class Scheduler:
             raise IntegrityError(f"{self.pool.used} blocks are held and no sequence is there")
 
     def _make_room(self) -> None:
-        """Give each decoding sequence a block for its next token, the oldest first; put back the youngest if none is free."""
+        """Give each decoding sequence a block for its next token; put back the youngest when none is free."""
         for sequence in tuple(self.running):
             if sequence.remaining != 1 or sequence.row < 0:
                 continue

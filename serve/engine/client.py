@@ -1,0 +1,304 @@
+"""The gateway's only way to the engine: starts it, watches it, mends it, and streams its tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
+
+from ..contract.errors import EngineFailed, ErrorRecord, Overloaded, TunechatError, Unavailable
+from ..contract.messages import (
+    Abort,
+    EngineInfo,
+    EngineStats,
+    Fatal,
+    FromEngine,
+    Heartbeat,
+    Loading,
+    Ready,
+    SequenceOutput,
+    Shutdown,
+    StepOutputs,
+    Submit,
+)
+from ..contract.sampling import SamplingParams
+from .admission import check_request
+from .child import Child
+from .options import EngineOptions
+from .pace import Pace
+from .restarts import Restarts
+from .stream import OutputStream
+
+logger = logging.getLogger(__name__)
+
+State = Literal["new", "starting", "ready", "restarting", "failed", "closed"]
+
+# -P keeps the working directory off the module path: whoever may write there must not choose what the engine imports.
+ENGINE_COMMAND = (sys.executable, "-P", "-m", "tunechat.serve.engine")
+_TICK_SECONDS = 0.25
+_SHUTDOWN_SECONDS = 5.0
+
+
+class EngineClient:
+    """An engine process, kept alive. All methods belong to one event loop.
+
+    `max_waiting` sequences may wait beyond those that run at once. An engine that says nothing for `step_timeout`
+    seconds, or `start_timeout` while it loads, is killed. When an engine dies, everyone who waits for it gets one
+    EngineFailed, and a new one is started after a growing pause; `failed` is final, and comes after repeated deaths or
+    at once for a model or setting that cannot be served. `command` starts an engine.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        max_waiting: int = 256,
+        start_timeout: float = 900.0,
+        step_timeout: float = 60.0,
+        restarts: Restarts | None = None,
+        command: Sequence[str] = ENGINE_COMMAND,
+    ) -> None:
+        self.options = options
+        self._most_pending = max_waiting + options.max_running
+        self._start_timeout = start_timeout
+        self._step_timeout = step_timeout
+        self._restarts = restarts or Restarts()
+        self._command = tuple(command)
+        self._state: State = "new"
+        self._changed = asyncio.Event()
+        self._info: EngineInfo | None = None
+        self._stats = EngineStats()
+        self._loading: Loading | None = None
+        self._failure: ErrorRecord | None = None
+        self._cause: ErrorRecord | None = None
+        self._is_final = False
+        self._child: Child | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._streams: dict[str, OutputStream] = {}
+        self._pace = Pace()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def is_ready(self) -> bool:
+        return self._state == "ready"
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """What the engine serves; of the last engine while a new one starts."""
+        return self._info
+
+    @property
+    def stats(self) -> EngineStats:
+        """As of the last heartbeat; at most about a second old while the engine is ready."""
+        return self._stats
+
+    @property
+    def loading(self) -> Loading | None:
+        """How far the start is; None once it is over."""
+        return self._loading
+
+    @property
+    def failure(self) -> ErrorRecord | None:
+        """Why the last engine died; None if none did."""
+        return self._failure
+
+    @property
+    def pending(self) -> int:
+        """Sequences submitted and not ended."""
+        return len(self._streams)
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process, if there is one now."""
+        return None if self._child is None else self._child.pid
+
+    async def start(self) -> None:
+        """Start the engine and return at once; `wait_ready` waits."""
+        if self._task is None and self._state == "new":
+            self._set_state("starting")
+            self._task = asyncio.create_task(self._supervise(), name="engine supervisor")
+
+    async def wait_ready(self) -> EngineInfo:
+        """Waits until requests are taken. Raises why they never will be."""
+        while not (self.is_ready and self._info is not None):
+            if self._state == "failed" and self._failure is not None:
+                raise TunechatError.from_record(self._failure)
+            if self._state in ("closed", "new"):
+                raise Unavailable(f"the engine is {self._state}")
+            await self._changed.wait()
+        return self._info
+
+    async def close(self) -> None:
+        """End the engine; whoever still waits for it gets Unavailable."""
+        if self._state == "closed":
+            return
+        self._set_state("closed")
+        self._fail_all(Unavailable("the server is shutting down", code="shutting_down"))
+        if self._child is not None and not self._child.lost.is_set():
+            self._child.send(Shutdown())
+            try:
+                async with asyncio.timeout(_SHUTDOWN_SECONDS):
+                    await self._child.lost.wait()
+            except TimeoutError:
+                logger.warning("the engine did not leave within %.0f s and is killed", _SHUTDOWN_SECONDS)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def generate(
+        self, prompt: list[int], params: SamplingParams, *, sequence: str, salt: str = "", adapter: str = ""
+    ) -> AsyncIterator[SequenceOutput]:
+        """Outputs of one sequence; `sequence` must never have been used before.
+
+        Leaving the iterator early, or cancelling it, aborts the sequence.
+
+        Raises at once what can be known at once: Unavailable, Overloaded, ContextLengthExceeded, InvalidRequest. The
+        iterator raises these too, and EngineFailed when the engine dies; outputs that came before are given first.
+        """
+        self._check(prompt, params, sequence)
+        return self._outputs(
+            Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapter=adapter),
+        )
+
+    async def _outputs(self, submit: Submit) -> AsyncIterator[SequenceOutput]:
+        child = self._check(submit.prompt, submit.params, submit.sequence)
+        stream = self._streams[submit.sequence] = OutputStream()
+        try:
+            child.send(submit)
+            while True:
+                output = await stream.take()
+                yield output
+                if output.finish is not None:
+                    return
+        finally:
+            if self._streams.get(submit.sequence) is stream:
+                del self._streams[submit.sequence]
+                child.send(Abort(sequence=submit.sequence))
+
+    def _check(self, prompt: list[int], params: SamplingParams, sequence: str) -> Child:
+        if self._child is None or self._info is None or not self.is_ready:
+            raise self._unavailable()
+        if len(self._streams) >= self._most_pending:
+            raise Overloaded(
+                f"{len(self._streams)} sequences are running or waiting, as many as this server takes",
+                retry_after=self._pace.seconds_until(len(self._streams) // 2),
+            )
+        if sequence in self._streams:
+            raise ValueError(f"sequence {sequence!r} is running already")
+        check_request(prompt, params, limit=self._info.context_length, vocab_size=self._info.vocab_size)
+        return self._child
+
+    def _unavailable(self) -> Unavailable:
+        match self._state:
+            case "failed":
+                return Unavailable("the engine could not be started; the server's log says why", retry_after=60)
+            case "restarting":
+                return Unavailable("the engine failed and is being restarted", retry_after=5)
+            case "closed":
+                return Unavailable("the server is shutting down", code="shutting_down")
+            case _:
+                return Unavailable("the model is still loading", retry_after=5)
+
+    async def _supervise(self) -> None:
+        """Start engines one after another until it is no use or the client is closed."""
+        while True:
+            try:
+                await self._run_one()
+            except OSError as error:
+                self._failure = ErrorRecord(code="config_error", message=f"cannot start the engine: {error.strerror}")
+                self._is_final = True
+            if self._state == "closed":
+                return
+            now = asyncio.get_running_loop().time()
+            delay = None if self._is_final else self._restarts.next_delay(now)
+            if delay is None:
+                logger.error("the engine is given up: %s", "" if self._failure is None else self._failure.message)
+                self._set_state("failed")
+                return
+            logger.warning("the engine is started again in %.2f s", delay)
+            await asyncio.sleep(delay)
+
+    async def _run_one(self) -> None:
+        """One engine's life."""
+        self._loading, self._cause = Loading(stage="starting"), None
+        self._child = await Child.spawn(self._command, self.options, self._receive, self._lose)
+        try:
+            await self._watch(self._child)
+        finally:
+            status = await self._child.end()
+            self._child = None
+            logger.info("the engine ended with status %d", status)
+        self._failure = self._cause or ErrorRecord(code="engine_failed", message=_obituary(status), http_status=503)
+
+    async def _watch(self, child: Child) -> None:
+        """Returns when the engine is gone, or has been silent for too long."""
+        seen, silence, last = 0, 0.0, asyncio.get_running_loop().time()
+        while not child.lost.is_set():
+            try:
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await child.lost.wait()
+            except TimeoutError:
+                now = asyncio.get_running_loop().time()
+                # A gateway that was stopped itself, as by a laptop's sleep, must not take its own gap for the engine's.
+                silence, last = silence + min(now - last, 2 * _TICK_SECONDS), now
+            if child.messages != seen:
+                seen, silence = child.messages, 0.0
+            elif silence > (self._step_timeout if self.is_ready else self._start_timeout):
+                message = f"the engine said nothing for {silence:.0f} seconds and was killed"
+                logger.error(message)
+                self._cause = ErrorRecord(code="engine_failed", message=message, http_status=503)
+                self._lose()
+                return
+
+    def _receive(self, message: FromEngine) -> None:
+        match message:
+            case StepOutputs():
+                for output in message.outputs:
+                    self._deliver(output)
+            case Heartbeat():
+                self._stats = message.stats
+            case Loading():
+                self._loading = message
+            case Ready():
+                self._info, self._loading, self._stats = message.info, None, EngineStats()
+                if self._state != "closed":
+                    self._set_state("ready")
+            case Fatal():
+                self._cause = message.error
+                self._is_final = not self.is_ready and message.error.code != EngineFailed.code
+
+    def _deliver(self, output: SequenceOutput) -> None:
+        stream = self._streams.get(output.sequence)
+        if stream is None:
+            return
+        stream.push(output)
+        if stream.is_over:
+            del self._streams[output.sequence]
+            self._pace.note_end(asyncio.get_running_loop().time())
+
+    def _lose(self) -> None:
+        """The engine can do no more: tell everybody who waits for it."""
+        if self._state != "closed":
+            self._set_state("restarting")
+        self._stats = EngineStats()
+        self._fail_all(EngineFailed("the engine died while it worked on this request; please send it again"))
+
+    def _fail_all(self, error: TunechatError) -> None:
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.fail(TunechatError.from_record(error.record))
+
+    def _set_state(self, state: State) -> None:
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _obituary(status: int) -> str:
+    how = f"by signal {-status}" if status < 0 else f"with status {status}"
+    return f"the engine's process ended {how}"

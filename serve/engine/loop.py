@@ -1,0 +1,202 @@
+"""The engine's one loop: schedule, run, commit."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Protocol
+
+from ..contract.errors import ErrorRecord, TunechatError
+from ..contract.messages import (
+    Abort,
+    EngineStats,
+    FromEngine,
+    Heartbeat,
+    SequenceOutput,
+    Shutdown,
+    StepOutputs,
+    Submit,
+    ToEngine,
+)
+from .batch import Batch
+from .block_pool import BlockPool
+from .memory import drop_caches, is_out_of_memory, resident_bytes
+from .options import EngineOptions
+from .plan import Plan, assemble
+from .sampler import Sampled, sample
+from .scheduler import Limits, Scheduler
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 1.0
+_STEPS_BEFORE_GROWTH = 64
+_FAILURES_IN_A_ROW = 3
+_PREFILL_CHUNK = {"cpu": 64, "cuda": 512}
+
+_OUT_OF_MEMORY = ErrorRecord(
+    code="out_of_memory",
+    message="there was not enough memory for this request, even alone; send a shorter one or try again later",
+    http_status=503,
+    retry_after=10,
+)
+
+
+class Runner(Protocol):
+    """The device side, as the loop sees it: `forward` gives float32 [L, vocab], valid until it is called again."""
+
+    block_size: int
+    blocks: int
+    context_length: int
+    max_batch_tokens: int
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def forward(self, batch: Batch) -> torch.Tensor: ...
+
+
+def sequence_limit(runner: Runner) -> int:
+    """The most tokens that one sequence can have: the context, if the whole pool holds as many."""
+    return min(runner.context_length, runner.blocks * runner.block_size)
+
+
+class Engine:
+    """Takes messages from `inbox`, computes, and tells the news to `send`. One thread; nothing here is shared."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        options: EngineOptions,
+        *,
+        inbox: SimpleQueue[ToEngine],
+        send: Callable[[FromEngine], None],
+        device: str = "cpu",
+    ) -> None:
+        self._runner = runner
+        self._inbox = inbox
+        self._send = send
+        self.scheduler = Scheduler(
+            BlockPool(runner.blocks, runner.block_size, caching=options.prefix_cache),
+            Limits(
+                sequence_tokens=sequence_limit(runner),
+                vocab_size=runner.vocab_size,
+                batch_tokens=runner.max_batch_tokens,
+                prefill_chunk=options.prefill_chunk or _PREFILL_CHUNK.get(device, 256),
+                running=min(options.max_running, runner.max_batch_tokens),
+            ),
+        )
+        self._steps = 0
+        self._steps_since_shrink = 0
+        self._failures = 0
+        self._busy_seconds = 0.0
+        self._last_heartbeat = 0.0
+        self._stops = False
+
+    def run(self) -> None:
+        """Serve until told to shut down. Raises what a step raised: the engine is of no use after that."""
+        was_busy = False
+        while not self._stops:
+            self.beat()
+            self.receive(HEARTBEAT_SECONDS if not self.scheduler.has_work else 0.0)
+            if self.scheduler.has_work:
+                self.step()
+            elif was_busy:
+                self.scheduler.check_integrity()
+            was_busy = self.scheduler.has_work
+
+    def step(self) -> None:
+        """Compute one batch and send what came of it."""
+        started = time.monotonic()
+        plan = self.scheduler.schedule()
+        results = self._run(plan)
+        if results is not None:
+            self._report(self.scheduler.commit(plan, results))
+        self._steps += 1
+        self._busy_seconds += time.monotonic() - started
+
+    def receive(self, wait: float) -> None:
+        """Act on all messages that are there, waiting up to `wait` seconds for the first."""
+        try:
+            message = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
+            while True:
+                self._handle(message)
+                message = self._inbox.get_nowait()
+        except Empty:
+            return
+
+    def beat(self) -> None:
+        """Show the gateway that the loop turns, once a second."""
+        now = time.monotonic()
+        if now - self._last_heartbeat >= HEARTBEAT_SECONDS:
+            self._last_heartbeat = now
+            self._send(Heartbeat(stats=self.stats))
+
+    @property
+    def stats(self) -> EngineStats:
+        scheduler, pool = self.scheduler, self.scheduler.pool
+        return EngineStats(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            blocks_total=pool.blocks,
+            blocks_used=pool.used,
+            blocks_cached=pool.cached,
+            steps=self._steps,
+            prompt_tokens=scheduler.prompt_tokens,
+            cached_prompt_tokens=scheduler.cached_prompt_tokens,
+            generated_tokens=scheduler.generated_tokens,
+            preemptions=scheduler.preemptions,
+            aborted=scheduler.aborted,
+            busy_seconds=self._busy_seconds,
+            resident_bytes=resident_bytes(),
+        )
+
+    def _handle(self, message: ToEngine) -> None:
+        match message:
+            case Submit():
+                try:
+                    self.scheduler.add(message)
+                except TunechatError as error:
+                    self._report([SequenceOutput(sequence=message.sequence, error=error.record)])
+            case Abort():
+                self.scheduler.abort(message.sequence)
+            case Shutdown():
+                self._stops = True
+
+    def _run(self, plan: Plan) -> list[Sampled] | None:
+        """What the plan gave; None if memory did not suffice, and the next plan will be a smaller one."""
+        try:
+            logits = self._runner.forward(assemble(plan, self.scheduler.tables, self._runner.block_size))
+            results = sample(plan, logits)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._make_smaller(plan, error)
+            return None
+        self._failures = 0
+        self._steps_since_shrink += 1
+        if self._steps_since_shrink % _STEPS_BEFORE_GROWTH == 0:
+            self.scheduler.relax()
+        return results
+
+    def _make_smaller(self, plan: Plan, error: Exception) -> None:
+        """Halve the next steps; if this one could not be smaller, fail its request; if that recurs, give up."""
+        drop_caches()
+        self._steps_since_shrink = 0
+        if self.scheduler.shrink(plan):
+            logger.warning("out of memory in a step of %d sequences; trying smaller ones", len(plan))
+            return
+        self._failures += 1
+        if self._failures >= _FAILURES_IN_A_ROW:
+            raise error
+        for work in plan:
+            logger.warning("out of memory in a step with only one sequence; it fails")
+            self._report([self.scheduler.fail(work.sequence, _OUT_OF_MEMORY)])
+
+    def _report(self, outputs: list[SequenceOutput]) -> None:
+        if outputs:
+            self._send(StepOutputs(outputs=outputs))
