@@ -44,7 +44,7 @@ def _explain(error: ValidationError, body: bytes) -> InvalidRequest:
         return InvalidRequest(f"The body is not valid JSON: {_reason(details[0])}", code="invalid_json")
     document = from_json(body)
     # A union reports one error a member; the one that got furthest into the document is the one that was meant.
-    path, detail = max(((_path(one, document), one) for one in details), key=lambda pair: len(pair[0]))
+    path, detail = max(((_path(one, document), one) for one in details), key=lambda pair: _reach(pair[0]))
     param = format_path(path)
     if not param:
         return InvalidRequest("The body should be a JSON object.")
@@ -72,6 +72,11 @@ def _path(detail: ErrorDetails, document: Any) -> tuple[int | str, ...]:
         elif detail["type"] == "missing" and isinstance(value, dict):
             path.append(step)
     return tuple(path)
+
+
+def _reach(path: Sequence[int | str]) -> tuple[int, ...]:
+    """How far into the document a path leads: its depth, then its places in lists."""
+    return len(path), *(step for step in path if isinstance(step, int))
 
 
 def format_path(path: Sequence[int | str]) -> str:

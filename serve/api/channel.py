@@ -1,4 +1,4 @@
-"""A bounded queue between the makers of events and their one reader; a failure overtakes what is queued."""
+"""A bounded queue between the makers of events and their one reader."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Channel(Generic[T]):
-    """First in, first out, until `fail` or `close`.
+    """First in, first out, until `close` or `fail`.
 
     `put` waits while `capacity` items are unread, so a reader that stalls stalls its makers and nothing grows. After
-    `fail` every `get` raises that error at once; after `close` the items left are still given, then None.
+    `close` the items left are still given, then its error or None; after `fail` its error comes at once.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,28 +25,36 @@ class Channel(Generic[T]):
         self._writable = asyncio.Event()
         self._writable.set()
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     async def put(self, item: T) -> None:
-        while len(self._items) >= self._capacity and self._error is None:
+        """Adds `item`, once there is room. A closed channel drops it."""
+        while len(self._items) >= self._capacity and not self._closed:
             self._writable.clear()
             await self._writable.wait()
-        self._items.append(item)
-        self._readable.set()
+        if not self._closed:
+            self._items.append(item)
+            self._readable.set()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Ends the channel after what is in it. The first end stays."""
+        if not self._closed:
+            self._closed = True
+            self._error = error
+            self._readable.set()
+            self._writable.set()
 
     def fail(self, error: BaseException) -> None:
-        """Makes the reader raise `error`. The first failure stays."""
-        if self._error is None:
-            self._error = error
-        self._readable.set()
-        self._writable.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._readable.set()
+        """Ends the channel now, dropping what is in it."""
+        if not self._closed:
+            self._items.clear()
+        self.close(error)
 
     async def wait(self) -> None:
-        """Returns when the next `get` would not wait; raises the failure, if there is one."""
+        """Returns when the next `get` would not wait. Raises the error that is all there is left."""
         await self._readable.wait()
-        if self._error is not None:
+        if not self._items and self._error is not None:
             raise self._error
 
     async def get(self) -> T | None:

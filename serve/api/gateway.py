@@ -144,8 +144,8 @@ class Gateway:
             timeout=self.settings.request_timeout,
             observer=self.metrics,
         )
-        context.usage = generation.usage
         generation.start()
+        context.usage = generation.usage
         self.drain.track(generation)
         return generation
 

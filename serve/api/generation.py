@@ -121,7 +121,7 @@ class Generation:
             async with _closing(outputs):
                 await self._pump(plan, outputs)
         except Exception as error:
-            self._channel.fail(error)
+            self._channel.close(error)
             return
         self._open -= 1
         if not self._open:

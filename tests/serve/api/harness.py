@@ -74,6 +74,7 @@ class ScriptedEngine:
     aborted: list[str] = field(default_factory=list)
     open: set[str] = field(default_factory=set)
     load: asyncio.Event | None = None
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
     def is_ready(self) -> bool:
@@ -95,6 +96,11 @@ class ScriptedEngine:
     async def close(self) -> None:
         self.state = "closed"
 
+    async def until_open(self, count: int) -> None:
+        """Waits until `count` sequences run."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: len(self.open) >= count)
+
     def generate(
         self, prompt: list[int], params: SamplingParams, *, sequence: str, salt: str = "", adapter: str = ""
     ) -> AsyncIterator[SequenceOutput]:
@@ -111,6 +117,8 @@ class ScriptedEngine:
         self, prompt: list[int], params: SamplingParams, sequence: str, tokens: list[int]
     ) -> AsyncIterator[SequenceOutput]:
         self.open.add(sequence)
+        async with self.changed:
+            self.changed.notify_all()
         finish = "length" if len(tokens) > params.max_tokens else "stop"
         if not params.stop_token_ids:
             finish = "length"
