@@ -11,6 +11,7 @@ from .control_tokens import ControlTokens
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython", "environment"})
 _REASONING = ("reasoning_content", "thinking", "reasoning")
+_SAID = frozenset({"content", *_REASONING})
 # Words that templates compare with and that no message may choose freely.
 _TYPES = frozenset(
     {"text", "function", "image", "image_url", "input_text", "output_text", "refusal"}
@@ -66,11 +67,16 @@ class Marker:
     def message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the message with every string marked but its role.
 
-        In a message of the assistant the control tokens that are not special stay what they are: the model wrote them
-        as text (`<think>`), got them decoded as text, and must read them as what it wrote. They cannot make a turn.
+        In what the assistant said, control tokens that are not special stay what they are: the model wrote them
+        (`<think>`), they were decoded as text, and it must read what it wrote. They cannot make a turn.
         """
-        spare = self.control.visible if message["role"] == "assistant" else frozenset()
-        return {name: value if name == "role" else self.value(value, spare=spare) for name, value in message.items()}
+        own = self.control.visible if message["role"] == "assistant" else frozenset()
+        return {name: self._message_field(name, value, own) for name, value in message.items()}
+
+    def _message_field(self, name: str, value: Any, own: frozenset[str]) -> Any:
+        if name == "role":
+            return value
+        return self.value(value, spare=own if name in _SAID else frozenset())
 
     def value(self, value: Any, *, spare: frozenset[str] = frozenset()) -> Any:
         """A plain copy of the JSON value with every string in it marked, names of fields included."""

@@ -62,7 +62,9 @@ def test_decodes_as_the_tokenizer_does(
     text: ModelText, tokenizer: Tokenizer, kind: str, data: st.DataObject, skip_special: bool
 ) -> None:
     tokens = data.draw(st.lists(st.integers(0, text.vocab_size - 1), max_size=40))
-    expected = tokenizer.decode(tokens, skip_special_tokens=skip_special)
+    # By ids, as tokenizers itself overlooks special tokens that went through the normalizer.
+    shown = [token for token in tokens if not (skip_special and token in text.special_token_ids)]
+    expected = tokenizer.decode(shown, skip_special_tokens=False)
     actual = text.decode(tokens, skip_special=skip_special)
     if kind == "byte_level" or "\ufffd" not in expected:
         assert actual == expected
@@ -78,7 +80,7 @@ def test_text_comes_back_whole(text: ModelText, kind: str, content: str, cuts: l
     if kind == "byte_level":
         assert whole == content
     elif kind != "unigram":  # whose vocabulary has no bytes to spell what it lacks
-        assume("▁" not in content)  # which is the space there
+        assume("▁" not in content and not content.startswith(" "))  # both are spaces of its own there
         assert whole == content
 
 
