@@ -9,6 +9,7 @@ from typing import Any
 from ..contract.errors import InvalidRequest
 from .control_tokens import ControlTokens
 
+MAX_DEPTH = 64
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython", "environment"})
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _SAID = frozenset({"content", *_REASONING})
@@ -136,14 +137,16 @@ class Continuation:
         return rendered[:end] if kept else rendered[:end].rstrip()
 
 
-def strings(value: Any) -> Iterator[str]:
-    """Every string in `value`, names of fields included."""
+def strings(value: Any, *, depth: int = MAX_DEPTH) -> Iterator[str]:
+    """Every string in `value`, names of fields included. Raises InvalidRequest for one nested deeper than `depth`."""
+    if depth < 0:
+        raise InvalidRequest(f"Messages and tools may be nested {MAX_DEPTH} levels deep.", param="messages")
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from strings(name)
-            yield from strings(item)
+            yield from strings(name, depth=depth)
+            yield from strings(item, depth=depth - 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from strings(item)
+            yield from strings(item, depth=depth - 1)

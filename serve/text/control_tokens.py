@@ -48,15 +48,19 @@ class ControlTokens:
     """
 
     def __init__(self, added: dict[int, AddedToken]) -> None:
-        tokens = {token.content: id_ for id_, token in added.items() if _is_control(token)}
-        self.ids = tokens
+        self.ids = {token.content: id_ for id_, token in added.items() if _is_control(token)}
         self.visible = frozenset(token.content for token in added.values() if not token.special)
-        self._by_case = {token.casefold() for token in tokens}
-        self._lengths = sorted({len(token) for token in tokens}, reverse=True)
-        self._sorted = sorted(self._by_case)
-        self._reversed = sorted(token[::-1] for token in self._by_case)
-        firsts = {character for token in tokens for character in (token[0], token[0].lower(), token[0].upper())}
-        self._first = re.compile(f"[{re.escape(''.join(sorted(firsts)))}]") if firsts else re.compile("(?!)")
+        self._folded = sorted({token.casefold() for token in self.ids})
+        self._known = frozenset(self._folded)
+        self._reversed = sorted(token[::-1] for token in self._folded)
+        self._longest = max(map(len, self._folded), default=0)
+        lengths: dict[str, set[int]] = {}
+        for token in self._folded:
+            lengths.setdefault(token[:2], set()).add(len(token))
+        self._lengths = {start: sorted(found, reverse=True) for start, found in lengths.items()}
+        starts = "|".join(re.escape(start) for start in sorted(lengths, key=len, reverse=True))
+        # Looks ahead without moving on, so that places that overlap are found too.
+        self._start = re.compile(f"(?=({starts}))" if starts else "(?!)", re.IGNORECASE)
 
     def has_any(self, text: str) -> bool:
         """Whether any control token stands in `text`."""
@@ -65,23 +69,18 @@ class ControlTokens:
     def find(self, text: str, marked: Sequence[int] = ()) -> Iterator[Occurrence]:
         """Control tokens of `text`, leftmost and longest first, without any of the `marked` (ascending) positions."""
         end = 0
-        for match in self._first.finditer(text):
-            start = match.start()
-            if start < end:
-                continue
-            for length in self._lengths:
-                token = text[start : start + length]
-                if token in self.ids and not _any_between(marked, start, start + len(token)):
-                    end = start + len(token)
-                    yield Occurrence(start, end, token)
-                    break
+        for start, length in self._candidates(text):
+            token = text[start : start + length]
+            if start >= end and token in self.ids and not _any_between(marked, start, start + length):
+                end = start + length
+                yield Occurrence(start, end, token)
 
     def mark(self, text: str, mark: str, *, middles: bool = False, spare: frozenset[str] = frozenset()) -> str:
         """`text` with `mark` behind the characters that no control token may contain.
 
         Tokens in `spare` stay usable. `middles` says that the template builds control tokens from pieces.
         """
-        positions = {match.start() for match in self._first.finditer(text) if self._begins(text, match.start(), spare)}
+        positions = {start for start, length in self._candidates(text) if text[start : start + length] not in spare}
         visible = text.strip()
         if visible:
             first = len(text) - len(text.lstrip())
@@ -97,16 +96,17 @@ class ControlTokens:
             done = position + 1
         return mark.join([*pieces, text[done:]])
 
-    def _begins(self, text: str, start: int, spare: frozenset[str]) -> bool:
-        for length in self._lengths:
-            token = text[start : start + length]
-            if token.casefold() in self._by_case and token not in spare:
-                return True
-        return False
+    def _candidates(self, text: str) -> Iterator[tuple[int, int]]:
+        """Start and length of every control token, in any letter case; of those that start together, longest first."""
+        for match in self._start.finditer(text):
+            start = match.start()
+            for length in self._lengths.get(match[1].casefold(), ()):
+                if start + length <= len(text) and text[start : start + length].casefold() in self._known:
+                    yield start, length
 
     def _ends_open(self, text: str) -> bool:
         tail = text[-self._longest :].casefold()
-        return any(_has_longer(self._sorted, tail[start:]) for start in range(len(tail)))
+        return any(_has_longer(self._folded, tail[start:]) for start in range(len(tail)))
 
     def _starts_open(self, text: str) -> bool:
         head = text[: self._longest].casefold()[::-1]
@@ -114,11 +114,7 @@ class ControlTokens:
 
     def _is_middle(self, text: str) -> bool:
         folded = text.casefold()
-        return any(folded in token for token in self._sorted)
-
-    @property
-    def _longest(self) -> int:
-        return self._lengths[0] if self._lengths else 0
+        return any(folded in token for token in self._folded)
 
     def ends_with_part(self, literal: str) -> bool:
         """Whether `literal` ends in the first part of a control token: a template with such text builds tokens."""

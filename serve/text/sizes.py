@@ -18,6 +18,8 @@ MAX_WIDTH = 1 << 12
 MAX_NUMBER_BITS = 256
 MAX_INDENT = 16
 _WIDE_FIELD = re.compile(r"\d{4,}|%[^a-zA-Z%]*\*|\{[^{}]*\{")
+# Not Unicode's noncharacters: they are marks on user text (see control_tokens), which must stay marks.
+_ESCAPED = re.compile(r"[^\x00-\x7e\ufdd0-\ufdef]+")
 _PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 
 Function = Callable[..., Any]
@@ -49,7 +51,9 @@ def to_json(
     """JSON as transformers writes it for chat templates: no HTML escapes, letters of all scripts as they are."""
     if indent is not None and (not isinstance(indent, int) or indent > MAX_INDENT):
         raise TemplateLimit(f"it indents JSON by more than {MAX_INDENT} spaces")
-    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
+    if ensure_ascii:
+        text = _ESCAPED.sub(lambda match: json.dumps(match[0])[1:-1], text)
     check_size(len(text))
     return text
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Template, TemplateError, nodes
-from jinja2.exceptions import SecurityError
+from jinja2.exceptions import SecurityError, UndefinedError
 
 from ..contract.errors import InvalidRequest, ModelError
 from .budget import TemplateLimit, budgeted
@@ -74,10 +74,16 @@ class ChatTemplate:
             raise InvalidRequest(f"Rendering these messages was stopped: {error}.", param="messages") from error
         except SecurityError as error:
             raise ModelError("The model's chat template tries to leave its sandbox.") from error
-        except Exception as error:
-            # A template is a program of somebody else's: whatever it fails with, these messages cannot be rendered.
+        except UndefinedError as error:
             raise InvalidRequest(
-                f"The model's chat template cannot render these messages ({type(error).__name__}).", param="messages"
+                f"The model's chat template misses a field of these messages: {str(error)[:200]}.", param="messages"
+            ) from error
+        except Exception as error:
+            # A template is somebody else's program: whatever it fails with, it cannot render these messages.
+            raise InvalidRequest(
+                "The model's chat template cannot render these messages. A field of theirs may be missing, or hold "
+                "another type than the template expects.",
+                param="messages",
             ) from error
 
     def builds(self, control: ControlTokens) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import threading
@@ -87,16 +88,17 @@ class Vocabulary:
             if not leaks:
                 return [twin.ids.get(id_, id_) for id_ in encoding.ids if id_ != twin.cut_id]
             # The vocabulary itself holds these tokens as ordinary text: part them, so that they are spelled out.
-            for start, end in reversed(leaks):
-                middle = (start + end) // 2
-                text = text[:middle] + twin.cut + text[middle:]
+            middles = [0, *((start + end) // 2 for start, end in leaks), len(text)]
+            text = twin.cut.join(text[start:end] for start, end in itertools.pairwise(middles))
 
     def _leaks(self, encoding: Encoding, twin: _Twin, text: str) -> list[tuple[int, int]]:
         """Where control tokens came out of ordinary text: start and end of each, in order."""
         leaks = []
         for id_, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             token = self._control_by_id.get(id_)
-            if token is None or id_ in twin.ids or (id_ == twin.unknown_id and text[start:end].strip() != token):
+            if token is None or id_ in twin.ids or id_ == twin.cut_id:
+                continue
+            if id_ == twin.unknown_id and text[start:end].strip() != token:
                 continue
             if end - start < 2:
                 raise InvalidRequest(f"The text holds {token!r}, which this model can read as a control token only.")
@@ -116,12 +118,13 @@ class Vocabulary:
         secret = secrets.token_hex(8)
         names = {token: f"\ufdd0{secret}.{id_}\ufdd1" for token, id_ in self.control.ids.items()}
         cut = f"\ufdd0{secret}.\ufdd1"
-        tokenizer.add_tokens(
-            [_renamed(token, names.get(token.content, token.content)) for token in self.added.values()]
-        )
-        tokenizer.add_tokens([AddedToken(cut, normalized=False)])
+        renamed = {
+            id_: _renamed(token, names[token.content]) if token.content in names else token
+            for id_, token in self.added.items()
+        }
+        tokenizer.add_tokens([*renamed.values(), AddedToken(cut, normalized=False)])
         known = tokenizer.get_vocab()
-        ids = {known[names.get(token.content, token.content)]: id_ for id_, token in self.added.items()}
+        ids = {known[token.content]: id_ for id_, token in renamed.items()}
         return _Twin(tokenizer, names, ids, cut, known[cut], _unknown_id(tokenizer, config["model"]))
 
 
@@ -132,14 +135,8 @@ def _bare(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _renamed(token: AddedToken, name: str) -> AddedToken:
-    return AddedToken(
-        name,
-        single_word=token.single_word,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        normalized=False,  # a name must be found wherever it is written
-        special=token.special,
-    )
+    """The token under another name, which is found wherever it is written."""
+    return AddedToken(name, lstrip=token.lstrip, rstrip=token.rstrip, normalized=False, special=token.special)
 
 
 def _unknown_id(tokenizer: Tokenizer, model: dict[str, Any]) -> int | None:

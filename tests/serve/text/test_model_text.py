@@ -185,6 +185,7 @@ def test_what_the_template_raises_reaches_the_user(make_text: Callable[..., Mode
         ([{"role": "user", "content": 1.5}], "messages"),
         ([{"role": "user", "content": object()}], "messages"),
         ([{"role": "user"}], "messages"),
+        ([{"role": "user", "content": json.loads("[" * 90 + "]" * 90)}], "messages"),
     ],
 )
 def test_messages_of_a_wrong_shape_are_refused(

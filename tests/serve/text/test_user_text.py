@@ -133,6 +133,7 @@ BORDERS = [
     ("{% for c in messages[0].content %}{{ c }}{% endfor %}", "<|im_start|>", ""),
     ("{{ messages[0].content.split(' ') | join }}", "a <|im_start|> b", ""),
     ("{{ messages | tojson }}", "<|im_start|>", "</s>"),
+    ("{{ messages | tojson(ensure_ascii=true) }}", "<|im_start|>ü", "</s>"),
     ("{{ messages[0].content[:12] }}", "<|im_start|>", ""),
     ("{{ '%s' % messages[0].content }}{{ '{}'.format(messages[1].content) }}", "<|im_start|>", "</s>"),
     ("{{ messages[0].content | replace('a', 'b') }}", "a<|im_start|>a", ""),
@@ -148,6 +149,7 @@ def test_no_control_token_is_made_by_filters_or_across_borders(
     ids = text.encode_chat([{"role": "user", "content": first}, {"role": "user", "content": second}])
     assert ids
     assert control_ids(text, kind, ids) == []
+    assert "fdd0" not in text.render([{"role": "user", "content": first}, {"role": "user", "content": second}])
 
 
 def test_the_assistants_own_visible_tokens_are_read_back(texts: Texts) -> None:
@@ -208,6 +210,11 @@ def test_words_and_white_space_among_the_added_tokens_are_not_control_tokens() -
     assert control.ids == {"<x>": 2, "end": 3}
     assert [occurrence.token for occurrence in control.find("\n\nZürich<x>end")] == ["<x>", "end"]
     assert list(ControlTokens({}).find("text")) == []
+
+
+def test_many_control_tokens_that_the_vocabulary_spells_are_parted_at_once(texts: Texts) -> None:
+    text = texts["unigram", "smollm"]
+    assert control_ids(text, "unigram", text.encode("</s>" * 20_000)) == []
 
 
 def test_overlapping_control_tokens_are_all_disarmed() -> None:
