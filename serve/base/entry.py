@@ -115,7 +115,7 @@ def read_manifest(folder: Path) -> BaseManifest:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=BaseManifest)
     except FileNotFoundError as error:
         raise ModelError(f"{folder.name} is no prepared model: it has no {MANIFEST}") from error
-    except msgspec.MsgspecError as error:
+    except (OSError, msgspec.MsgspecError) as error:
         raise ModelError(f"{MANIFEST} of {folder.name} cannot be read: {error}") from error
     if manifest.format != MANIFEST_FORMAT:
         raise ModelError(f"prepared model {folder.name} is of format {manifest.format}; prepare it again")

@@ -32,7 +32,6 @@ def fetch_repository(source: HubSource, report: Report, check: Callable[[dict[st
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
-        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -65,7 +64,9 @@ def fetch_repository(source: HubSource, report: Report, check: Callable[[dict[st
         ) from error
     except EntryNotFoundError as error:
         raise ModelError(f"{source.repository} has no config.json; it is no transformers model") from error
-    except (HFValidationError, OSError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # the HTTP library's own errors, which the hub's does not wrap
         raise ModelError(f"{source.repository} cannot be fetched: {str(error)[:300]}") from error
     return Path(folder)
 

@@ -48,13 +48,16 @@ def prepare(model: str, *, quant: str | None = None, home: Path, report: Report)
     target = models / f"{source.name}-{codec}-{source_key(source, codec, PREPARE_VERSION)}"
     if is_entry(target):
         return target
-    models.mkdir(parents=True, exist_ok=True)
-    sweep(models)
-    with exclusive(models, target.name, lambda: report("wait", None)):
-        if not is_entry(target):
-            fetched = fetch(source, home, report, check_served)
-            with publishing(target) as folder:
-                _write(folder, source, codec, fetched, report)
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        sweep(models)
+        with exclusive(models, target.name, lambda: report("wait", None)):
+            if not is_entry(target):
+                fetched = fetch(source, home, report, check_served)
+                with publishing(target) as folder:
+                    _write(folder, source, codec, fetched, report)
+    except OSError as error:
+        raise ModelError(f"{source.name} cannot be prepared: {error.strerror or error}") from error
     report("ready", 1.0)
     return target
 

@@ -71,7 +71,8 @@ class FolderSource:
         return str(self.path)
 
     def state(self) -> str:
-        files = sorted({file for pattern in _MODEL_FILES for file in self.path.glob(pattern)})
+        found = {file for pattern in _MODEL_FILES for file in self.path.glob(pattern)}
+        files = sorted(file for file in found if file.is_file())
         return json.dumps([[file.name, *_stamp(file)] for file in files])
 
 

@@ -283,6 +283,20 @@ class TestHostileFolders:
             opened(folder, "int4", tmp_path)
 
 
+def test_a_disk_that_cannot_be_written_is_told(tiny_folder: Any, tmp_path: Path) -> None:
+    (tmp_path / "models").write_bytes(b"in the way")
+    with pytest.raises(ModelError, match="llama cannot be prepared: "):
+        prepare(str(tiny_folder("llama")), quant="int4", home=tmp_path, report=quiet)
+
+
+def test_a_dangling_link_is_told(tiny_folder: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "m")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(tmp_path / "gone")
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        opened(folder, "int4", tmp_path)
+
+
 def test_unknown_codecs_are_refused(tiny_folder: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="int4, nf4, none"):
         prepare(str(tiny_folder("llama")), quant="int3", home=tmp_path, report=quiet)
