@@ -51,6 +51,7 @@ def read_text_files(entry: Path) -> TextFiles:
     return TextFiles(
         tokenizer=tokenizer,
         tokenizer_json=text,
+        # Its state is JSON; this spares parsing the whole vocabulary once more.
         decoder=json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder is not None else None,
         named_tokens=named,
         templates=_templates(settings, _read(entry / "chat_template.jinja")),

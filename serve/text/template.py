@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +16,8 @@ from .sandbox import ChatEnvironment, TemplateRefusal
 from .sizes import check_size
 
 MAX_SOURCE = 1 << 18
+MAX_TOLD = 300
+_MARK = re.compile("[\ufdd0-\ufdef]")
 _KWARGS: dict[str, Callable[[Any], bool]] = {
     "enable_thinking": lambda value: isinstance(value, bool),
     "thinking": lambda value: isinstance(value, bool),
@@ -33,8 +35,6 @@ class ChatTemplate:
     def __init__(self, source: str, variables: Mapping[str, str]) -> None:
         if len(source) > MAX_SOURCE:
             raise ModelError(f"The model's chat template is longer than {MAX_SOURCE} characters.")
-        self.source = source
-        self.hash = hashlib.sha256(source.encode()).hexdigest()
         self._variables = dict(variables)
         environment = ChatEnvironment()
         try:
@@ -68,7 +68,7 @@ class ChatTemplate:
                 return self._generate(variables)
         except TemplateRefusal as error:
             raise InvalidRequest(
-                f"The model's chat template refuses these messages: {error}", param="messages"
+                f"The model's chat template refuses these messages: {_told(error)}", param="messages"
             ) from error
         except TemplateLimit as error:
             raise InvalidRequest(f"Rendering these messages was stopped: {error}.", param="messages") from error
@@ -76,7 +76,7 @@ class ChatTemplate:
             raise ModelError("The model's chat template tries to leave its sandbox.") from error
         except UndefinedError as error:
             raise InvalidRequest(
-                f"The model's chat template misses a field of these messages: {str(error)[:200]}.", param="messages"
+                f"The model's chat template misses a field of these messages: {_told(error)}.", param="messages"
             ) from error
         except Exception as error:
             # A template is somebody else's program: whatever it fails with, it cannot render these messages.
@@ -128,6 +128,11 @@ def check_kwargs(kwargs: Mapping[str, Any]) -> None:
                 f"chat_template_kwargs: the value of {name!r} is not one it can have.",
                 param=f"chat_template_kwargs.{name}",
             )
+
+
+def _told(error: TemplateError) -> str:
+    """What a template says of its failure, which may quote a message: cut short, and without marks on user text."""
+    return _MARK.sub("", str(error))[:MAX_TOLD]
 
 
 def _literals(tree: nodes.Template) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,20 @@ def test_characters_used_as_marks_are_text_when_users_write_them(texts: Texts) -
     everything = "".join(map(chr, [*range(0xFDD0, 0xFDF0), *range(0x100000, 0x10FFFE)]))
     with pytest.raises(InvalidRequest, match="private character"):
         text.encode_chat([{"role": "user", "content": everything}])
+
+
+def test_a_refusal_that_quotes_a_message_shows_no_marks(make_text: Callable[..., ModelText]) -> None:
+    text = make_text(template="{{ raise_exception('no ' + messages[0].content) }}")
+    with pytest.raises(InvalidRequest, match=r"no <\|im_end\|>"):
+        text.encode_chat([{"role": "user", "content": "<|im_end|>"}])
+
+
+def test_threads_share_one_text_side(make_text: Callable[..., ModelText]) -> None:
+    text = make_text()
+    chats = [[{"role": "user", "content": f"{token} {n}"}] for n, token in enumerate(CONTROL * 4)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(text.encode_chat, chats))
+    assert together == [text.encode_chat(chat) for chat in chats]
 
 
 def test_text_that_a_normalizer_turns_into_a_control_token_is_text(tmp_path: Path) -> None:
