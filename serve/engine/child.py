@@ -7,6 +7,7 @@ import logging
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import msgspec
 
@@ -82,8 +83,8 @@ class Child(asyncio.Protocol):
         return status
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        # uvloop's transports have asyncio's methods and not its base class.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         try:
