@@ -13,6 +13,7 @@ from ..contract.errors import ContextLengthExceeded, TunechatError, Unavailable
 from .output import Report
 
 if TYPE_CHECKING:
+    from ..contract.messages import EngineInfo
     from ..engine.client import EngineClient
     from .server import Server
 
@@ -120,7 +121,7 @@ async def ask_engine(engine: EngineClient, question: Question, show: Show, repor
             seed=secrets.randbits(63) if question.seed is None else question.seed,
             stop_token_ids=tuple(text.eos_token_ids),
         )
-        reply = Reply(source="engine", model=info.model, system_fingerprint=info.weights_fingerprint)
+        reply = Reply(source="engine", model=info.model, system_fingerprint=_fingerprint(info))
         detokenizer = text.detokenizer()
         generated = 0
         async for output in engine.generate(prompt, params, sequence="run"):
@@ -137,3 +138,8 @@ async def ask_engine(engine: EngineClient, question: Question, show: Show, repor
             "total_tokens": len(prompt) + generated,
         }
         return reply
+
+
+def _fingerprint(info: EngineInfo) -> str:
+    """As the server writes it."""
+    return f"fp_{info.weights_fingerprint.rpartition(':')[2][:12]}"

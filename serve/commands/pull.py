@@ -10,7 +10,9 @@ from .output import format_bytes, print_json, progress
 def pull(model: Model = None, quant: Quant = None, json: Json = False) -> None:
     """Fetch a model and prepare it for serving. A broken download goes on where it stopped."""
     settings = load({"model": model, "quant": quant}).settings
+    from ..base.models import list_models
     from ..base.prepare import prepare
+    from .models import model_json
 
     with progress() as report:
         entry = prepare(
@@ -19,10 +21,8 @@ def pull(model: Model = None, quant: Quant = None, json: Json = False) -> None:
             home=settings.home,
             report=report,
         )
-    from .entries import read_entry
-
-    found = read_entry(entry)
+    made = next(model for model in list_models(settings.home) if settings.home / model.path == entry)
     if json:
-        print_json(found.as_json())
+        print_json(model_json(settings.home, made))
     else:
-        print(f"{found.manifest.name} ({found.manifest.quant}, {format_bytes(found.bytes)}) is ready in {entry}")
+        print(f"{made.manifest.name} ({made.manifest.quant}, {format_bytes(made.nbytes)}) is ready in {entry}")

@@ -9,9 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tunechat.serve.commands.entries import list_entries, read_entry, remove_entries
 from tunechat.serve.contract.base import MANIFEST_FORMAT, BaseManifest
-from tunechat.serve.contract.errors import ModelError, ModelNotFound
 
 from .conftest import Done
 
@@ -55,45 +53,43 @@ def test_lists_entries_with_size_and_form(tunechat: Tunechat, home: Path) -> Non
     (home / "models" / ".downloads").mkdir()
     (home / "models" / ".tmp-x").mkdir()
     listed = json.loads(tunechat("models", "--json").out)
-    assert [(model["name"], model["quant"]) for model in listed] == [("tiny", "int4"), ("tiny", "nf4")]
-    assert listed[0]["path"] == str(folder)
-    assert listed[0]["bytes"] > 2 << 20
-    assert "files" not in listed[0]
+    assert {(model["name"], model["quant"]) for model in listed} == {("tiny", "int4"), ("tiny", "nf4")}
+    (first,) = [model for model in listed if model["quant"] == "int4"]
+    assert first["path"] == str(folder)
+    assert first["bytes"] > 2 << 20
+    assert "files" not in first
     table = tunechat("models").out
     assert "2.0 MiB" in table and "2023-11-14" in table
-
-
-def test_broken_entry_is_left_out_and_told(home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    make_entry(home, "tiny", "int4")
-    broken = make_entry(home, "broken", "int4")
-    (broken / "manifest.json").write_text("{")
-    assert [entry.manifest.name for entry in list_entries(home)] == ["tiny"]
-    assert broken.name in caplog.text
-    with pytest.raises(ModelError, match="is no prepared model"):
-        read_entry(broken)
-
-
-def test_remove_takes_one_form_or_all(home: Path) -> None:
-    first, second = make_entry(home, "tiny", "int4"), make_entry(home, "tiny", "nf4")
-    other = make_entry(home, "other", "int4")
-    assert [entry.path for entry in remove_entries(home, first.name)] == [first]
-    assert (first.exists(), second.exists()) == (False, True)
-    make_entry(home, "tiny", "int4")
-    assert len(remove_entries(home, "tiny")) == 2
-    assert [path.name for path in (home / "models").iterdir()] == [other.name]
 
 
 @pytest.mark.parametrize("name", ["nothing", "", ".", "..", "../home", "ti"])
 def test_remove_of_what_is_no_entry_removes_nothing(tunechat: Tunechat, home: Path, name: str) -> None:
     folder = make_entry(home, "tiny", "int4")
-    with pytest.raises(ModelNotFound):
-        remove_entries(home, name)
-    assert folder.exists()
     done = tunechat("models", "remove", name)
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("error: no prepared model is called")
+    assert done.err.startswith("error: no prepared model is called") and done.err.count("\n") == 1
+    assert folder.exists()
 
 
 def test_remove_reports_what_went(tunechat: Tunechat, home: Path) -> None:
     folder = make_entry(home, "tiny", "int4")
     assert tunechat("models", "remove", "tiny").out.startswith(f"removed {folder.name} (")
+    assert not folder.exists()
+
+
+def test_pull_of_a_prepared_model_only_says_where_it_is(
+    tunechat: Tunechat, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_entry(home, "tiny", "int4")
+    asked = []
+
+    def prepare(model: str, **rest: object) -> Path:
+        asked.append((model, rest["quant"], rest["home"]))
+        return folder
+
+    monkeypatch.setattr("tunechat.serve.base.prepare.prepare", prepare)
+    done = tunechat("pull", "org/tiny", "--quant", "int4")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("tiny (int4, 1.") and done.out.endswith(f" KiB) is ready in {folder}\n")
+    assert json.loads(tunechat("pull", "org/tiny", "--json").out)["path"] == str(folder)
+    assert asked == [("org/tiny", "int4", home), ("org/tiny", None, home)]
