@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
 from ..contract.errors import EngineFailed, ErrorRecord, Overloaded, TunechatError, Unavailable
@@ -137,9 +137,10 @@ class EngineClient:
         """End the engine; whoever still waits for it gets Unavailable."""
         if self._state == "closed":
             return
+        was_ready = self.is_ready
         self._set_state("closed")
-        self._fail_all(Unavailable("the server is shutting down", code="shutting_down"))
-        if self._child is not None and not self._child.lost.is_set():
+        self._fail_all(_shutting_down)
+        if was_ready and self._child is not None:
             self._child.send(Shutdown())
             try:
                 async with asyncio.timeout(_SHUTDOWN_SECONDS):
@@ -200,7 +201,7 @@ class EngineClient:
             case "restarting":
                 return Unavailable("the engine failed and is being restarted", retry_after=5)
             case "closed":
-                return Unavailable("the server is shutting down", code="shutting_down")
+                return _shutting_down()
             case _:
                 return Unavailable("the model is still loading", retry_after=5)
 
@@ -286,17 +287,25 @@ class EngineClient:
         if self._state != "closed":
             self._set_state("restarting")
         self._stats = EngineStats()
-        self._fail_all(EngineFailed("the engine died while it worked on this request; please send it again"))
+        self._fail_all(_engine_died)
 
-    def _fail_all(self, error: TunechatError) -> None:
+    def _fail_all(self, error: Callable[[], TunechatError]) -> None:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.fail(TunechatError.from_record(error.record))
+            stream.fail(error())
 
     def _set_state(self, state: State) -> None:
         self._state = state
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _engine_died() -> EngineFailed:
+    return EngineFailed("the engine died while it worked on this request; please send it again")
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the server is shutting down", code="shutting_down")
 
 
 def _obituary(status: int) -> str:

@@ -7,11 +7,14 @@ from numpy.typing import NDArray
 
 Weights = NDArray[np.float32]
 
+# Below this only the largest logit has any weight; smaller still would be zero in float32.
+_COLDEST = 1e-6
+
 
 def weights_of(logits: NDArray[np.float32], temperature: float) -> Weights:
     """exp((logit - largest) / temperature): unnormalised probabilities whose largest is exactly 1. float32 [vocab]."""
     weights: Weights = logits - logits.max()
-    weights /= np.float32(temperature)
+    weights /= np.float32(max(temperature, _COLDEST))
     np.exp(weights, out=weights)
     return weights
 

@@ -21,7 +21,7 @@ from ..contract.messages import (
     ToEngine,
 )
 from .batch import Batch
-from .block_pool import BlockPool
+from .block_pool import BlockPool, IntegrityError
 from .memory import drop_caches, is_out_of_memory, resident_bytes
 from .options import EngineOptions
 from .plan import Plan, assemble
@@ -99,20 +99,25 @@ class Engine:
 
     def run(self) -> None:
         """Serve until told to shut down. Raises what a step raised: the engine is of no use after that."""
-        was_busy = False
+        is_checked = True
         while not self._stops:
             self.beat()
-            self.receive(HEARTBEAT_SECONDS if not self.scheduler.has_work else 0.0)
             if self.scheduler.has_work:
                 self.step()
-            elif was_busy:
+                is_checked = False
+                self.receive(0.0)
+                continue
+            if not is_checked:
                 self.scheduler.check_integrity()
-            was_busy = self.scheduler.has_work
+                is_checked = True
+            self.receive(HEARTBEAT_SECONDS)
 
     def step(self) -> None:
         """Compute one batch and send what came of it."""
         started = time.monotonic()
         plan = self.scheduler.schedule()
+        if not plan:
+            raise IntegrityError("sequences are there, and none of them can run")
         results = self._run(plan)
         if results is not None:
             self._report(self.scheduler.commit(plan, results))

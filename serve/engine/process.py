@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -45,8 +46,10 @@ def main(arguments: Sequence[str], load: Load | None = None) -> int:
     parser.add_argument("options", help="EngineOptions as JSON")
     parsed = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
-    # The gateway decides what Ctrl-C means; it reaches this process too, being in the same terminal.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal or a service manager sends these to every process of the server; what they mean the gateway decides,
+    # and this process leaves when it does.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     connection = socket.socket(fileno=parsed.fd)
     return serve(connection, EngineOptions.from_json(parsed.options), load or load_model)
 
@@ -66,6 +69,9 @@ def serve(connection: socket.socket, options: EngineOptions, load: Load) -> int:
     try:
         runner, info = load(options, send)
         engine = Engine(runner, options, inbox=inbox, send=send, device=info.device.split(":")[0])
+        # What was loaded stays until the end: collections need not look at it again.
+        gc.collect()
+        gc.freeze()
         send(Ready(info=info))
         engine.run()
     except TunechatError as error:

@@ -304,11 +304,14 @@ def _share_out(prefilling: list[Sequence], budget: int) -> list[Work]:
     """
     prefilling = sorted(prefilling, key=lambda sequence: sequence.arrival)
     chunks = [0] * len(prefilling)
+    logprob_rows = _PROMPT_LOGPROB_ROWS
     for is_last_round in (False, True):
         for at, sequence in enumerate(prefilling):
             is_last = is_last_round or at == len(prefilling) - 1
-            share = budget if is_last else -(-budget // 2)
-            take = min(share, _most(sequence) - chunks[at])
+            take = min(budget if is_last else -(-budget // 2), sequence.remaining - chunks[at])
+            if sequence.wants_prompt_logprobs:
+                take = min(take, logprob_rows)
+                logprob_rows -= take
             chunks[at] += take
             budget -= take
     return [
@@ -316,9 +319,3 @@ def _share_out(prefilling: list[Sequence], budget: int) -> list[Work]:
         for sequence, count in zip(prefilling, chunks, strict=True)
         if count > 0
     ]
-
-
-def _most(sequence: Sequence) -> int:
-    if sequence.prompt_logprobs is not None and sequence.computed < sequence.prompt_length:
-        return min(sequence.remaining, _PROMPT_LOGPROB_ROWS)
-    return sequence.remaining

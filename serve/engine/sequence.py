@@ -68,6 +68,11 @@ class Sequence:
         return self.length - self.computed
 
     @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether log-probabilities of its prompt were asked for and are not all there."""
+        return self.prompt_logprobs is not None and len(self.prompt_logprobs) < self.prompt_length
+
+    @property
     def is_complete(self) -> bool:
         """Whether it has as many tokens as it may have."""
         return self.generated >= self.params.max_tokens

@@ -1,0 +1,87 @@
+"""An engine in this process, stepped by hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from queue import SimpleQueue
+
+from tunechat.serve.contract.messages import (
+    Abort,
+    FromEngine,
+    SequenceOutput,
+    StepOutputs,
+    Submit,
+    ToEngine,
+)
+from tunechat.serve.contract.sampling import SamplingParams
+from tunechat.serve.engine.loop import Engine
+from tunechat.serve.engine.options import EngineOptions
+from tunechat.tests.serve.engine.toy import ToyRunner
+
+
+class Harness:
+    """Collects what the engine says of each sequence."""
+
+    def __init__(
+        self,
+        runner: ToyRunner | None = None,
+        *,
+        max_running: int = 8,
+        prefill_chunk: int | None = None,
+        prefix_cache: bool = True,
+    ) -> None:
+        self.runner = runner or ToyRunner()
+        self.inbox: SimpleQueue[ToEngine] = SimpleQueue()
+        self.sent: list[FromEngine] = []
+        self.outputs: dict[str, list[SequenceOutput]] = defaultdict(list)
+        options = EngineOptions(
+            model="toy",
+            home="",
+            max_batch_tokens=self.runner.max_batch_tokens,
+            max_running=max_running,
+            prefill_chunk=prefill_chunk,
+            prefix_cache=prefix_cache,
+        )
+        self.engine = Engine(self.runner, options, inbox=self.inbox, send=self._collect)
+        self.scheduler = self.engine.scheduler
+
+    def submit(
+        self, sequence: str, prompt: list[int], params: SamplingParams, *, salt: str = "", adapter: str = ""
+    ) -> None:
+        self.inbox.put(Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapter=adapter))
+        self.engine.receive(0.0)
+
+    def abort(self, sequence: str) -> None:
+        self.inbox.put(Abort(sequence=sequence))
+        self.engine.receive(0.0)
+
+    def step(self) -> None:
+        self.engine.step()
+        self.scheduler.check_integrity()
+
+    def drain(self, most: int = 10_000) -> int:
+        """Steps until there is no work left; gives how many."""
+        for steps in range(most):
+            if not self.scheduler.has_work:
+                return steps
+            self.step()
+        raise AssertionError(f"not finished after {most} steps")
+
+    def text(self, sequence: str) -> list[int]:
+        return [token for output in self.outputs[sequence] for token in output.tokens]
+
+    def finish(self, sequence: str) -> str | None:
+        return self.outputs[sequence][-1].finish if self.outputs[sequence] else None
+
+    def result(self, sequence: str) -> tuple[list[int], str | None]:
+        return self.text(sequence), self.finish(sequence)
+
+    def _collect(self, message: FromEngine) -> None:
+        self.sent.append(message)
+        if isinstance(message, StepOutputs):
+            for output in message.outputs:
+                self.outputs[output.sequence].append(output)
+
+
+def greedy(max_tokens: int, **changes: object) -> SamplingParams:
+    return SamplingParams(max_tokens=max_tokens, temperature=0.0, **changes)  # type: ignore[arg-type]
