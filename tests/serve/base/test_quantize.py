@@ -109,12 +109,20 @@ def test_values_beyond_half_precision_are_refused(quantise: object, bad: float) 
         quantise(source)  # type: ignore[operator]
 
 
-def test_nf4_is_what_bitsandbytes_dequantises() -> None:
+@given(shapes, seeds, st.sampled_from([1e-30, 1e-3, 1.0, 1e3]))
+@settings(max_examples=40, deadline=None)
+def test_nf4_is_what_bitsandbytes_makes(shape: tuple[int, int], seed: int, size: float) -> None:
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    source = dense(24, 192, 5)
+    source = dense(shape[0], shape[1] * 64, seed, size)
+    source[0, :64] = 0
+    # Values right between two levels, where rounding decides.
+    levels = torch.tensor(NF4_LEVELS)
+    source[-1, -15:] = (levels[1:] + levels[:-1]) / 2
+    source[-1, -16] = 1.0
     quants, state = quantize_4bit(source, blocksize=64, quant_type="nf4")
     weight = nf4_weight(source)
     assert torch.equal(weight.quants, quants.reshape(-1))
+    assert torch.equal(weight.absmax, state.absmax)
     assert torch.equal(weight.dequantize(), dequantize_4bit(quants, state))
-    assert torch.equal(state.code.cpu(), torch.tensor(NF4_LEVELS))
+    assert torch.equal(state.code.cpu(), levels)
