@@ -77,8 +77,13 @@ def install_openapi(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
             _, definitions = models_json_schema([(body, "validation") for body in _BODIES], ref_template=_REF)
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)  # validation answers 400 here
             components = document.setdefault("components", {})
             schemas = components.setdefault("schemas", {})
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
             schemas |= definitions["$defs"] | {"Error": _ERROR_SCHEMA}
             components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
             document["security"] = [{"bearer": []}, {}]

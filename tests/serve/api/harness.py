@@ -73,6 +73,7 @@ class ScriptedEngine:
     sequences: list[str] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
     open: set[str] = field(default_factory=set)
+    waiting: int = 0
     load: asyncio.Event | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -95,6 +96,20 @@ class ScriptedEngine:
 
     async def close(self) -> None:
         self.state = "closed"
+
+    async def _wait_at(self, gate: asyncio.Event) -> None:
+        self.waiting += 1
+        async with self.changed:
+            self.changed.notify_all()
+        try:
+            await gate.wait()
+        finally:
+            self.waiting -= 1
+
+    async def until_waiting(self, count: int) -> None:
+        """Waits until `count` sequences stand at gates."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.waiting >= count)
 
     async def until_open(self, count: int) -> None:
         """Waits until `count` sequences run."""
@@ -135,7 +150,7 @@ class ScriptedEngine:
         try:
             for step in range(0, max(len(tokens), 1), self.chunk):
                 if step in self.gates:
-                    await self.gates[step].wait()
+                    await self._wait_at(self.gates[step])
                 fault = self.faults.get(step)
                 if isinstance(fault, ErrorRecord):
                     yield SequenceOutput(error=fault, **common)

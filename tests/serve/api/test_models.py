@@ -1,0 +1,34 @@
+"""The list of models, and one of them."""
+
+from __future__ import annotations
+
+import pytest
+from openai.types import Model
+
+from tests.serve.api.conftest import Serve
+from tests.serve.api.harness import CONTEXT, MODEL
+
+
+async def test_the_served_model_is_listed(serve: Serve) -> None:
+    served = await serve()
+    listing = (await served.client.get("/v1/models")).json()
+    assert listing["object"] == "list"
+    (entry,) = listing["data"]
+    Model.model_validate(entry)
+    assert entry["id"] == MODEL
+    assert entry["max_model_len"] == CONTEXT
+    assert (await served.client.get(f"/v1/models/{MODEL}")).json() == entry
+
+
+async def test_an_alias_with_slashes_is_found(serve: Serve) -> None:
+    served = await serve(model_aliases=("org/some-model",))
+    for path in ("/v1/models/org/some-model", "/v1/models/org%2Fsome-model"):
+        assert (await served.client.get(path)).json()["id"] == MODEL
+
+
+@pytest.mark.parametrize("name", ["nothing", "..", "%2e%2e%2fetc", "tiny%00", "x" * 300])
+async def test_others_are_not_found(serve: Serve, name: str) -> None:
+    served = await serve()
+    response = await served.client.get(f"/v1/models/{name}")
+    assert response.status_code == 404
+    assert response.json()["error"]["type"] == "invalid_request_error"
