@@ -102,7 +102,7 @@ def _rope(file: GgufFile, name: str) -> dict[str, Any]:
     if kind == "linear":
         return scaling | {"rope_type": "linear"}
     if kind == "yarn":
-        original = metadata.get(f"{name}.rope.scaling.original_context_length")
+        original = metadata.get(f"{name}.rope.scaling.original_context_length", metadata[f"{name}.context_length"])
         return scaling | {"rope_type": "yarn", "original_max_position_embeddings": original}
     raise ModelError(f"{file.path.name}: rope scaling {kind!r} is not known")
 

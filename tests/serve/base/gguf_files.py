@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType, GGUFWriter, quants
+from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType, quants
 
 from tunechat.tests.tiny_models import SPECIAL_TOKENS, byte_tokenizer
 
@@ -48,6 +48,7 @@ def write_gguf(
     tensors: dict[str, npt.NDArray[np.float32]],
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     extra: dict[str, npt.NDArray[np.float32]] | None = None,
+    scaling: tuple[RopeScalingType, float] | None = None,
 ) -> Path:
     """A model with Hugging Face names and row order as a GGUF file whose matrices are of `kind`."""
     writer = GGUFWriter(path, architecture)
@@ -59,6 +60,9 @@ def write_gguf(
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    if scaling is not None:
+        writer.add_rope_scaling_type(scaling[0])
+        writer.add_rope_scaling_factor(scaling[1])
     if architecture == "qwen3":
         writer.add_key_length(config["head_dim"])
     add_byte_tokenizer(writer)

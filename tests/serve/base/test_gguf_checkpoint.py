@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType, quants
+from gguf import GGMLQuantizationType, RopeScalingType, quants
 from safetensors.torch import load_file
 
 from tunechat.serve.base.architecture import decoder_of, is_compact
@@ -123,3 +123,17 @@ def test_llama3_rope_is_recognised_by_its_divisors(tmp_path: Path, factor: float
     checkpoint = GgufCheckpoint(path)
     assert checkpoint.config["rope_parameters"] == parameters
     assert is_compact(checkpoint.config)
+
+
+@pytest.mark.parametrize(("kind", "layout"), [("NONE", "compact"), ("LINEAR", "compact"), ("YARN", "generic")])
+def test_scaled_rope_is_kept_and_chooses_the_layout(tmp_path: Path, kind: str, layout: str) -> None:
+    config, tensors = tiny(tmp_path / "hf", "llama")
+    path = write_gguf(tmp_path / "m.gguf", "llama", config, tensors, scaling=(RopeScalingType[kind], 4.0))
+    entry = BaseEntry.open(prepare(str(path), quant="none", home=tmp_path / "home", report=quiet))
+    assert entry.manifest.layout == layout
+    parameters = entry.config["rope_parameters"]
+    assert parameters["rope_type"] == (kind.lower() if kind != "NONE" else "default")
+    assert parameters.get("factor") == (4.0 if kind != "NONE" else None)
+    if layout == "generic":
+        for name, value in tensors.items():
+            assert torch.equal(entry.tensor(name).float(), torch.from_numpy(value)), name
