@@ -14,7 +14,7 @@ from typing import TextIO
 import uvicorn
 from fastapi import FastAPI
 
-from ..contract.errors import ConfigError, TunechatError
+from ..contract.errors import ConfigError, ErrorRecord, TunechatError
 from .gateway import Gateway
 from .log import configure_logging
 from .protocol import bounded_protocol
@@ -53,8 +53,8 @@ def run(app: FastAPI, settings: ApiSettings, *, log_level: str = "info", output:
     server = DrainingServer(config, gateway)
     with listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_serve(server, listener, output or sys.stderr))
-    if gateway.failure is not None:
-        raise TunechatError.from_record(gateway.failure)
+    if server.failure is not None:
+        raise TunechatError.from_record(server.failure)
 
 
 def refuse_open_public(settings: ApiSettings) -> None:
@@ -94,6 +94,7 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
         self.gateway = gateway
+        self.failure: ErrorRecord | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hurry = asyncio.Event()
         self._leaving: asyncio.Task[None] | None = None
@@ -149,6 +150,7 @@ async def _watch(server: DrainingServer, listener: socket.socket, output: TextIO
         await asyncio.sleep(_FAILURE_POLL_SECONDS)
         if gateway.failure is not None:
             break
+    server.failure = gateway.failure
     server.should_exit = True
 
 
