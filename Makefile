@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 
 BUILD_INPUTS := pyproject.toml constraints.txt setup.py $(wildcard serve/kernels/*.c serve/kernels/*.h)
 
-.PHONY: help setup serve test acceptance check format bench clean
+.PHONY: help setup serve test acceptance check format docs bench clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ check: $(STAMP) ## Lint, formatting, types, and the rules about layout and impor
 format: $(STAMP) ## Let ruff rewrite the files.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## Rewrite the parts of docs/ that the source determines.
+	$(BIN)/python docs/update.py
 
 bench: $(STAMP) ## Measure serving speed and print the table.
 	$(BIN)/python benchmarks/serving.py $(ARGS)

@@ -128,6 +128,9 @@ class Settings(BaseModel):
     cache_bytes: Count = Field(
         default=0, ge=0, le=1 << 44, description="Memory for keys and values. 0 is chosen from what is free."
     )
+    cache_type: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto", description="Numbers that keys and values are kept as. auto is float32 on a CPU."
+    )
     max_batch_tokens: Count = Field(
         default=512, ge=16, le=1 << 17, description="Most tokens of one engine step; longer prompts go in pieces."
     )

@@ -49,6 +49,7 @@ def engine_options(settings: Settings) -> EngineOptions:
             threads=settings.threads or None,
             max_context=settings.max_context or None,
             cache_bytes=settings.cache_bytes or None,
+            cache_type=settings.cache_type,
             max_batch_tokens=settings.max_batch_tokens,
             max_running=settings.max_running,
             prefill_chunk=settings.prefill_chunk or None,

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tunechat.serve.commands.config import reference
 from tunechat.serve.settings import Settings
 
 from .conftest import Done
 
 Tunechat = Callable[..., Done]
-ROOT = Path(__file__).parent.parent.parent.parent
 
 
 def test_shows_every_setting(tunechat: Tunechat) -> None:
@@ -60,10 +58,3 @@ def test_wrong_setting_is_one_line_and_exit_code_2(tunechat: Tunechat, monkeypat
     assert tunechat("config", "show") == Done(
         2, "", "error: unknown environment variable TUNECHAT_PROT; did you mean TUNECHAT_PORT?\n"
     )
-
-
-def test_documentation_holds_the_reference() -> None:
-    """Mend with: tunechat config docs, pasted between the marks of docs/configuration.md."""
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    between = page.partition("<!-- settings -->\n")[2].partition("<!-- end -->")[0]
-    assert between == reference()

@@ -1,0 +1,59 @@
+"""Writes the parts of the documentation that the source determines: `make docs`."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("settings.py", "cli.py", "commands", "contract", "kernels", "text", "base", "engine", "api")
+
+
+def purpose(path: Path) -> str:
+    """The first line of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split("\n")[:1]).strip()
+
+
+def modules() -> str:
+    """One line a module, by part."""
+    lines: list[str] = []
+    for part in PARTS:
+        path = ROOT / "serve" / part
+        if path.is_file():
+            lines.append(f"**`serve/{path.stem}`**: {purpose(path)}\n")
+            continue
+        lines.append(f"**`serve/{part}`**: {purpose(path / '__init__.py')}\n")
+        lines += [f"- `{file.stem}`: {purpose(file)}" for file in sorted(path.glob("[a-z]*.py"))]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def settings() -> str:
+    """The table of all settings."""
+    from tunechat.serve.commands.config import reference
+
+    return reference()
+
+
+def updated(page: str) -> str:
+    """`docs/PAGE` with everything between its marks as the source has it now."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for name, make in (("modules", modules), ("settings", settings)):
+        begin, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
+        if begin in text:
+            head, _, rest = text.partition(begin)
+            text = head + begin + make() + end + rest.partition(end)[2]
+    return text
+
+
+PAGES = ("architecture.md", "configuration.md")
+
+
+def main() -> None:
+    for page in PAGES:
+        (ROOT / "docs" / page).write_text(updated(page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

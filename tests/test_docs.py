@@ -1,0 +1,38 @@
+"""The documentation says what the source says, and links to what exists."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "configuration.md"])
+def test_written_parts_are_up_to_date(page: str) -> None:
+    """`make docs` mends it."""
+    spec = importlib.util.spec_from_file_location("update", ROOT / "docs" / "update.py")
+    assert spec is not None and spec.loader is not None
+    update = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(update)
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == update.updated(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_every_command_is_in_both_readmes() -> None:
+    from tunechat.serve.cli import app
+
+    names = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
+    for readme in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        assert [name for name in names if f"`tunechat {name}" not in text] == [], readme
