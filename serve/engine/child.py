@@ -72,10 +72,14 @@ class Child(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode(message))
 
-    async def end(self) -> int:
-        """Kill the process if it still runs; gives its exit status, negative for a signal."""
+    def kill(self) -> None:
+        """Kill the process if it still runs; the connection ends soon after."""
         if self._process.poll() is None:
             self._process.kill()
+
+    async def end(self) -> int:
+        """Kill the process if it still runs; gives its exit status, negative for a signal."""
+        self.kill()
         status = await asyncio.to_thread(self._process.wait, _REAP_SECONDS)
         if self._transport is not None:
             self._transport.close()

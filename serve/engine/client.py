@@ -88,6 +88,10 @@ class EngineClient:
         return self._state == "ready"
 
     @property
+    def _is_closed(self) -> bool:
+        return self._state == "closed"
+
+    @property
     def info(self) -> EngineInfo | None:
         """What the engine serves; of the last engine while a new one starts."""
         return self._info
@@ -135,21 +139,18 @@ class EngineClient:
 
     async def close(self) -> None:
         """End the engine; whoever still waits for it gets Unavailable."""
-        if self._state == "closed":
+        if self._is_closed:
             return
         was_ready = self.is_ready
         self._set_state("closed")
         self._fail_all(_shutting_down)
-        if was_ready and self._child is not None:
+        if self._child is not None and was_ready:
             self._child.send(Shutdown())
-            try:
-                async with asyncio.timeout(_SHUTDOWN_SECONDS):
-                    await self._child.lost.wait()
-            except TimeoutError:
-                logger.warning("the engine did not leave within %.0f s and is killed", _SHUTDOWN_SECONDS)
+            asyncio.get_running_loop().call_later(_SHUTDOWN_SECONDS, self._child.kill)
+        elif self._child is not None:
+            self._child.kill()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task
 
     def generate(
         self, prompt: list[int], params: SamplingParams, *, sequence: str, salt: str = "", adapter: str = ""
@@ -207,13 +208,13 @@ class EngineClient:
 
     async def _supervise(self) -> None:
         """Start engines one after another until it is no use or the client is closed."""
-        while True:
+        while not self._is_closed:
             try:
                 await self._run_one()
             except OSError as error:
                 self._failure = ErrorRecord(code="config_error", message=f"cannot start the engine: {error.strerror}")
                 self._is_final = True
-            if self._state == "closed":
+            if self._is_closed:
                 return
             now = asyncio.get_running_loop().time()
             delay = None if self._is_final else self._restarts.next_delay(now)
@@ -222,14 +223,23 @@ class EngineClient:
                 self._set_state("failed")
                 return
             logger.warning("the engine is started again in %.2f s", delay)
-            await asyncio.sleep(delay)
+            await self._pause(delay)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond a change of state: the client may be closed meanwhile."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
 
     async def _run_one(self) -> None:
         """One engine's life."""
         self._loading, self._cause = Loading(stage="starting"), None
         self._child = await Child.spawn(self._command, self.options, self._receive, self._lose)
         try:
-            await self._watch(self._child)
+            if not self._is_closed:
+                await self._watch(self._child)
         finally:
             status = await self._child.end()
             self._child = None
@@ -267,7 +277,7 @@ class EngineClient:
                 self._loading = message
             case Ready():
                 self._info, self._loading, self._stats = message.info, None, EngineStats()
-                if self._state != "closed":
+                if not self._is_closed:
                     self._set_state("ready")
             case Fatal():
                 self._cause = message.error
@@ -284,7 +294,7 @@ class EngineClient:
 
     def _lose(self) -> None:
         """The engine can do no more: tell everybody who waits for it."""
-        if self._state != "closed":
+        if not self._is_closed:
             self._set_state("restarting")
         self._stats = EngineStats()
         self._fail_all(_engine_died)
