@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+API = sorted((ROOT / "serve" / "api").rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -36,3 +37,23 @@ def test_every_command_is_in_both_readmes() -> None:
     for readme in ("README.md", "README.zh-CN.md"):
         text = (ROOT / readme).read_text(encoding="utf-8")
         assert [name for name in names if f"`tunechat {name}" not in text] == [], readme
+
+
+def test_api_page_names_every_field_and_route() -> None:
+    from tunechat.serve.api.schemas.chat import ChatRequest
+    from tunechat.serve.api.schemas.completions import CompletionRequest
+
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    fields = {*ChatRequest.model_fields, *CompletionRequest.model_fields}
+    assert [field for field in sorted(fields) if f"`{field}`" not in text] == []
+    routes = re.findall(r'router\.(get|post)\("([^"]+)"', "".join(path.read_text() for path in API))
+    assert len(routes) > 5
+    missing = [f"{method.upper()} {re.sub(':path', '', path)}" for method, path in routes]
+    assert [route for route in missing if f"`{route}`" not in text] == []
+
+
+def test_api_page_names_every_error_code() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    codes = set(re.findall(r'\bcode ?= ?"([a-z_]+)"', "".join(path.read_text() for path in API)))
+    assert "unknown_host" in codes
+    assert sorted(code for code in codes if f"`{code}`" not in text) == []

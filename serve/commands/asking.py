@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..contract.errors import ContextLengthExceeded, TunechatError, Unavailable
+from ..contract.errors import TunechatError, Unavailable
 from .output import Report
 
 if TYPE_CHECKING:
@@ -103,20 +103,15 @@ def ask_server(server: Server, question: Question, show: Show) -> Reply:
 async def ask_engine(engine: EngineClient, question: Question, show: Show, report: Report) -> Reply:
     """The answer of an engine that is started for this question. Raises what its start or the question failed with."""
     from ..contract.sampling import SamplingParams
-    from ..text import ModelText
+    from ..text import ModelText, check_context
     from .starting import started
 
     async with started(engine, report) as info:
         text = ModelText.load(Path(info.entry))
         prompt = text.encode_chat(question.messages)
-        room = info.context_length - len(prompt)
-        if room < (question.max_tokens or 1):
-            raise ContextLengthExceeded(
-                f"the prompt has {len(prompt)} tokens and {question.max_tokens or 1} are asked for, "
-                f"but the model's context is {info.context_length}"
-            )
+        room = check_context(len(prompt), question.max_tokens, info.context_length, param="max_tokens")
         params = SamplingParams(
-            max_tokens=question.max_tokens or room,
+            max_tokens=room,
             temperature=1.0 if question.temperature is None else question.temperature,
             seed=secrets.randbits(63) if question.seed is None else question.seed,
             stop_token_ids=tuple(text.eos_token_ids),
