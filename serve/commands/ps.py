@@ -43,7 +43,7 @@ def ps(
     rows = [
         ("server", f"{status['url']}, version {status['version']}"),
         ("state", status["state"]),
-        ("models", ", ".join(status["models"]) or "none yet"),
+        *(("model", _described(model)) for model in status["models"]),
         ("engine memory", format_bytes(status["memory_bytes"])),
         ("running", f"{status['running']} sequences"),
         ("waiting", f"{status['waiting']} sequences"),
@@ -66,7 +66,7 @@ def status_of(server: Server, interval: float) -> dict[str, Any]:
         "url": server.url,
         "version": server.get("/version").get("version"),
         "state": readiness.get("status") if isinstance(readiness, dict) else None,
-        "models": [model["id"] for model in server.get("/v1/models").get("data", ())],
+        "models": server.get("/v1/models").get("data", []),
         "memory_bytes": int(last.get("tunechat_engine_resident_bytes", 0)),
         "running": int(last.get("tunechat_engine_running", 0)),
         "waiting": int(last.get("tunechat_engine_waiting", 0)),
@@ -78,6 +78,15 @@ def status_of(server: Server, interval: float) -> dict[str, Any]:
         },
         "restarts": int(last.get("tunechat_engine_restarts_total", 0)),
     }
+
+
+def _described(model: dict[str, Any]) -> str:
+    parts = [str(model["id"])]
+    if "quantization" in model:
+        parts.append(str(model["quantization"]))
+    if "max_model_len" in model:
+        parts.append(f"context {model['max_model_len']} tokens")
+    return ", ".join(parts)
 
 
 def metrics_of(server: Server) -> Mapping[str, float]:

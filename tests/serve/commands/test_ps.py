@@ -52,7 +52,7 @@ def test_shows_what_runs(tunechat: Callable[..., Done], served: FakeServer) -> N
     done = tunechat("ps", "--json", "--interval", "0.1")
     assert done.code == 0, done.err
     status = json.loads(done.out)
-    assert status["models"] == ["tiny"]
+    assert [model["id"] for model in status["models"]] == ["tiny"]
     assert (status["running"], status["waiting"], status["memory_bytes"]) == (2, 1, 3 << 20)
     assert status["cache"] == {"total": 100, "used": 40, "kept": 7}
     assert 0 < status["tokens_per_second"] <= 500
@@ -63,7 +63,7 @@ def test_table_names_the_model(tunechat: Callable[..., Done], served: FakeServer
     served.answers["/metrics"] = httpx.Response(200, text=metrics(0))
     done = tunechat("ps", "--interval", "0.1")
     assert done.code == 0
-    assert "tiny" in done.out and "3.0 MiB" in done.out
+    assert "tiny, context 64 tokens" in done.out and "3.0 MiB" in done.out
 
 
 def test_refusal_is_one_line(tunechat: Callable[..., Done], served: FakeServer) -> None:
