@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.sampling import SamplingParams
-from .filters import draw, keep_min_p, keep_top_k, keep_top_p, weights_of
+from .filters import draw, keep_min_p, keep_top_p, top_k_ids, weights_of
 from .penalties import TokenCounts, apply_penalties, uses_penalties
 from .uniform import uniform
 
@@ -47,11 +47,12 @@ class Chooser:
         params = self._params
         if params.is_greedy:
             return int(row.argmax())
-        weights = weights_of(row, params.temperature)
-        keep_top_k(weights, params.top_k)
+        ids = top_k_ids(row, params.top_k) if 0 < params.top_k < len(row) else None
+        weights = weights_of(row if ids is None else row[ids], params.temperature)
         keep_top_p(weights, params.top_p)
         keep_min_p(weights, params.min_p)
-        return draw(weights, uniform(params.seed, index))
+        drawn = draw(weights, uniform(params.seed, index))
+        return drawn if ids is None else int(ids[drawn])
 
     def _adjusted(self, logits: NDArray[np.float32], index: int) -> NDArray[np.float32]:
         bans = self._bans_stops(index)

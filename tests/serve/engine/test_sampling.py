@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tunechat.serve.contract.messages import Submit
 from tunechat.serve.contract.sampling import SamplingParams
 from tunechat.serve.engine.chooser import Chooser
-from tunechat.serve.engine.filters import draw, keep_min_p, keep_top_k, keep_top_p, weights_of
+from tunechat.serve.engine.filters import draw, keep_min_p, keep_top_p, top_k_ids, weights_of
 from tunechat.serve.engine.logprobs import token_logprob
 from tunechat.serve.engine.plan import Plan, Work
 from tunechat.serve.engine.sampler import sample
@@ -35,11 +35,8 @@ def kept(weights: NDArray[np.float32]) -> set[int]:
 
 @given(LOGITS, st.integers(1, VOCAB))
 def test_top_k_keeps_the_k_largest_and_their_equals(logits: NDArray[np.float32], k: int) -> None:
-    weights = weights_of(logits, 1.0)
-    before = weights.copy()
-    keep_top_k(weights, k)
-    smallest = sorted(before, reverse=True)[k - 1]
-    assert kept(weights) == {at for at in range(VOCAB) if before[at] >= smallest > 0 or before[at] > smallest}
+    smallest = sorted(logits, reverse=True)[k - 1]
+    assert top_k_ids(logits, k).tolist() == [at for at in range(VOCAB) if logits[at] >= smallest]
 
 
 @given(LOGITS, st.floats(0.01, 0.999))
@@ -68,6 +65,19 @@ def test_min_p_is_relative_to_the_largest(logits: NDArray[np.float32], min_p: fl
 def test_a_draw_is_a_token_with_weight(logits: NDArray[np.float32], u: float, temperature: float) -> None:
     weights = weights_of(logits, temperature)
     assert weights[draw(weights, u)] > 0
+
+
+@given(st.integers(1, 1500), st.integers(0, 2**32 - 1), st.floats(0.0, 1.0, exclude_max=True), st.floats(0.0, 0.999))
+def test_a_draw_is_the_inverse_of_the_cumulated_weights(size: int, seed: int, u: float, sparsity: float) -> None:
+    generator = np.random.default_rng(seed)
+    weights = generator.random(size, dtype=np.float32)
+    weights[generator.random(size) < sparsity] = 0.0
+    weights[generator.integers(size)] = 1.0
+    token = draw(weights, u)
+    mass = np.cumsum(weights, dtype=np.float64) / weights.sum(dtype=np.float64)
+    assert weights[token] > 0
+    assert mass[token] >= u - 1e-9
+    assert token == 0 or mass[token - 1] <= u + 1e-9
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
@@ -226,3 +236,9 @@ def test_values_that_are_no_numbers_fail_their_own_request_only(bad: float, para
 def test_logits_without_any_finite_value_are_an_error() -> None:
     (result,) = sample(*plan_of([(greedy(4), np.full(VOCAB, -np.inf, dtype=np.float32))]))
     assert result.error is not None
+
+
+@given(LOGITS, st.integers(1, VOCAB), st.integers(0, 50))
+def test_top_k_draws_among_the_k_largest(logits: NDArray[np.float32], k: int, seed: int) -> None:
+    params = SamplingParams(max_tokens=1, top_k=k, seed=seed)
+    assert Chooser(params, []).choose(logits, 0) in top_k_ids(logits, k)
