@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema, model_validator
@@ -112,8 +113,7 @@ class ChatRequest(SamplingFields):
             )
         if self.echo and not self.continue_final_message:
             raise InvalidRequest("'echo' needs 'continue_final_message': true.", param="echo")
-        for position, message in enumerate(self.messages):
-            _check_message(message, f"messages[{position}]")
+        check_messages(self.messages)
         return self
 
     @property
@@ -130,9 +130,15 @@ class ChatRequest(SamplingFields):
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raises InvalidRequest or Unsupported, naming the message and the field, for what no template is shown."""
+    for position, message in enumerate(messages):
+        _check_message(message, f"messages[{position}]")
+
+
 def _check_message(message: Message, where: str) -> None:
-    for field in ("tool_calls", "function_call", "audio"):
-        if getattr(message, field):
+    for field, harmless in (("tool_calls", []), ("function_call", None), ("audio", None)):
+        if getattr(message, field) not in (None, harmless):
             raise Unsupported(f"'{field}' in messages is not supported by this server.", param=f"{where}.{field}")
     if message.content is None and message.role != "assistant":
         raise InvalidRequest("A message needs content.", param=f"{where}.content")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from ...contract.errors import InvalidRequest
-from .chat import MAX_MESSAGES, Message
+from .chat import MAX_MESSAGES, Message, check_messages
 from .fields import OwnRequestModel, TokenId
 
 
@@ -28,6 +28,7 @@ class TokenizeRequest(OwnRequestModel):
     def _one_of_both(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise InvalidRequest("Send either 'prompt' or 'messages'.", param="prompt")
+        check_messages(self.messages or ())
         return self
 
 
