@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it failed, 2 the command line, the configuration or the en
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
@@ -53,6 +54,8 @@ app.add_typer(config.app, name="config")
 
 def main() -> None:
     """Runs the command line and exits; errors that tunechat knows are one line on stderr."""
+    # Only `serve` logs. Elsewhere what goes wrong is the one line below, not also each step on the way to it.
+    logging.getLogger("tunechat").addHandler(logging.NullHandler())
     try:
         app()
     except (SettingsError, ConfigError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import stat
 import sys
@@ -69,8 +68,6 @@ def _ask(settings: Settings, question: Question, show: Show) -> Reply:
             return ask_server(server, question, show)
     from .starting import engine_client
 
-    # What goes wrong comes back as one error; the engine's supervision need not be told step by step.
-    logging.getLogger("tunechat").setLevel(logging.CRITICAL)
     with progress() as report:
         return asyncio.run(ask_engine(engine_client(settings), question, show, report))
 
