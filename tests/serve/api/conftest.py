@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from tests.serve.api.harness import LEAKS, MODEL, ScriptedEngine, write_entry
+from tests.serve.api.server_process import Process, Start, begin
 from tunechat.serve.api.app import create_app
 from tunechat.serve.api.gateway import Gateway
 from tunechat.serve.api.settings import ApiSettings
@@ -73,3 +74,20 @@ async def serve(entry: Path, text: ModelText) -> AsyncIterator[Serve]:
             return Served(scripted, app, client)
 
         yield make
+
+
+@pytest.fixture
+def start(entry: Path) -> Iterator[Start]:
+    """`start(wait=True, settings={...}, engine={...})`: a server process, ready unless `wait` is off."""
+    running: list[Process] = []
+
+    def started(*, wait: bool = True, **options: Any) -> Process:
+        process = begin(entry, options)
+        running.append(process)
+        if wait:
+            process.wait_ready()
+        return process
+
+    yield started
+    for process in running:
+        process.kill()

@@ -2,90 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import shlex
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 
 from tests.serve.api.harness import chat, events_of
+from tests.serve.api.server_process import Start
 from tunechat.serve.api.server import bind, refuse_open_public
 from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.contract.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 URL = "/v1/chat/completions"
-
-
-@dataclass
-class Process:
-    popen: subprocess.Popen[str]
-    ready: str = ""
-    _client: httpx.Client | None = None
-
-    @property
-    def address(self) -> tuple[str, int]:
-        found = re.search(r"http://([\d.]+):(\d+)/v1", self.ready)
-        assert found is not None
-        return found[1], int(found[2])
-
-    @property
-    def client(self) -> httpx.Client:
-        if self._client is None:
-            self._client = httpx.Client(base_url="http://{}:{}".format(*self.address), timeout=10)
-        return self._client
-
-    def kill(self) -> None:
-        if self._client is not None:
-            self._client.close()
-        if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.communicate()
-
-    def end(self) -> tuple[int, str]:
-        """Exit status and the rest of what it said."""
-        _, errors = self.popen.communicate(timeout=20)
-        return self.popen.returncode, errors
-
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def start(entry: Path) -> Iterator[Start]:
-    running: list[Process] = []
-
-    def begin(*, wait: bool = True, **options: Any) -> Process:
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.serve.api.scripted_server", str(entry), json.dumps(options)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        process = Process(popen)
-        running.append(process)
-        if wait:
-            assert popen.stderr is not None
-            process.ready = popen.stderr.readline()
-        return process
-
-    yield begin
-    for process in running:
-        process.kill()
 
 
 def test_the_ready_line_holds_a_command_that_works(start: Start) -> None:
@@ -150,59 +86,6 @@ def test_an_engine_that_is_given_up_ends_the_server_with_one_line(start: Start) 
     assert status == 2
     assert errors.splitlines()[-1] == "tunechat: the engine died too often"
     assert "Traceback" not in errors
-
-
-def test_heads_are_bounded_in_size_number_and_time(start: Start) -> None:
-    server = start(settings={"header_timeout": 0.5})
-    memory = psutil.Process(server.popen.pid).memory_info
-
-    def answer(data: bytes) -> bytes:
-        with socket.create_connection(server.address, timeout=5) as connection:
-            with contextlib.suppress(ConnectionError):
-                connection.sendall(data)
-            received = b""
-            with contextlib.suppress(ConnectionError):
-                while part := connection.recv(65536):
-                    received += part
-            return received
-
-    start_line = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-    assert b"200 OK" in answer(start_line + b"\r\n")
-    before = memory().rss
-    for head in (
-        start_line + b"a: " + b"x" * (1 << 20) + b"\r\n\r\n",
-        start_line + b"".join(b"h%d: x\r\n" % index for index in range(10_000)) + b"\r\n",
-        start_line + b"".join(b"h%d: x\r\n" % index for index in range(100)) + b"\r\n",
-        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
-    ):
-        reply = answer(head)
-        assert not reply or b" 431 " in reply.splitlines()[0]
-        assert b"200 OK" not in reply
-    assert b" 400 " in answer(b"nonsense\r\n\r\n")
-    assert memory().rss - before < 8 << 20
-    with socket.create_connection(server.address, timeout=5) as slow, socket.create_connection(server.address) as mute:
-        slow.sendall(b"GET /livez HTTP/1.1\r\nhost: loc")
-        for connection in (slow, mute):
-            connection.settimeout(5)
-            with contextlib.suppress(ConnectionError):
-                assert connection.recv(100) == b""
-    assert server.client.get("/livez").status_code == 200
-
-
-def test_a_body_in_the_same_packets_as_the_head_is_no_head(start: Start) -> None:
-    server = start()
-    body = json.dumps(chat("x" * 100, user="y" * 4000)).encode().ljust(100_000)
-    head = (
-        b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n" % URL.encode()
-    )
-    head += b"content-length: %d\r\n\r\n" % len(body)
-    for cut in (len(head) - 3, len(head) - 1, len(head), len(head) + 1):
-        with socket.create_connection(server.address, timeout=5) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.sendall((head + body)[:cut])
-            time.sleep(0.02)
-            connection.sendall((head + body)[cut:])
-            assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_a_reader_that_stops_is_cut_and_others_go_on(start: Start) -> None:
