@@ -34,7 +34,7 @@ def keep_top_p(weights: Weights, p: float) -> None:
     if p >= 1.0:
         return
     total = weights.sum(dtype=np.float64)
-    heavy = weights[weights >= (1.0 - p) * total / len(weights)]
+    heavy = weights[weights >= min((1.0 - p) * total / len(weights), 1.0)]
     heavy[::-1].sort()
     mass = np.cumsum(heavy, dtype=np.float64)
     last = min(int(np.searchsorted(mass, p * total, side="left")), len(heavy) - 1)

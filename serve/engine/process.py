@@ -135,7 +135,10 @@ def _receive(connection: socket.socket, inbox: SimpleQueue[ToEngine]) -> None:
     try:
         for message in read_messages(connection):
             inbox.put(message)
-    except (WireError, OSError) as error:
-        logger.error("the connection to the gateway broke: %s", error)
+    except WireError as error:
+        logger.error("the gateway sent what is no message: %s", error)
         os._exit(1)
+    except ConnectionError:
+        # The gateway died before it had read everything.
+        os._exit(0)
     os._exit(0)

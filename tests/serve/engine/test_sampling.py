@@ -39,6 +39,15 @@ def test_top_k_keeps_the_k_largest_and_their_equals(logits: NDArray[np.float32],
     assert top_k_ids(logits, k).tolist() == [at for at in range(VOCAB) if logits[at] >= smallest]
 
 
+def test_top_p_of_nothing_keeps_the_largest() -> None:
+    weights = weights_of(np.array([0.0, 3.0, 1.0], dtype=np.float32), 1.0)
+    keep_top_p(weights, 0.0)
+    assert kept(weights) == {1}
+    equal = np.ones(49, dtype=np.float32)
+    keep_top_p(equal, 1e-12)
+    assert kept(equal) == set(range(49))
+
+
 @given(LOGITS, st.floats(0.01, 0.999))
 def test_top_p_keeps_the_smallest_set_that_is_heavy_enough(logits: NDArray[np.float32], p: float) -> None:
     weights = weights_of(logits, 1.0)
