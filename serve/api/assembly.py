@@ -101,8 +101,8 @@ class SequenceText:
         released: list[ScoredToken] = []
         while self._pending:
             end, scored = self._pending[0]
-            if stopped and scored.offset >= self._shown:
-                break
+            if (stopped or not ended) and scored.offset >= self._shown:
+                break  # half a character, which what comes next may still cut off
             if not ended and end > self._shown:
                 break
             released.append(scored)

@@ -11,11 +11,10 @@ from .body import read_body
 from .chat_stream import chat_chunks, chat_reply
 from .context import request_context
 from .disconnect import until_disconnect
-from .encoding import encode_json
 from .gateway import gateway_of
 from .openapi import describe
 from .planning import plan_chat
-from .replies import ReplyHead
+from .replies import ReplyHead, collect
 from .schemas.chat import ChatRequest
 from .streaming import stream_reply
 
@@ -45,10 +44,8 @@ async def chat_completions(request: Request) -> Response:
         )
         return await stream_reply(request, gateway, generation, chunks)
     try:
-        reply = await until_disconnect(
-            request.receive,
-            chat_reply(head, generation.events(), text, generation.usage, choices=choices, with_logprobs=with_logprobs),
-        )
+        complete = await until_disconnect(request.receive, collect(generation.events(), choices))
     finally:
         await gateway.release(generation, context)
-    return Response(encode_json(reply), media_type="application/json")
+    reply = await asyncio.to_thread(chat_reply, head, complete, text, generation.usage, with_logprobs=with_logprobs)
+    return Response(reply, media_type="application/json")

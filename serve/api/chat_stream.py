@@ -5,12 +5,13 @@ Role chunk, deltas, a chunk with the finish reason and an empty delta, then the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from .events import Delta, Event, Finished, Usage
+from .encoding import encode_json
+from .events import Event, Finished, Usage
 from .ports import Text
-from .replies import ReplyHead, chat_logprobs
+from .replies import Choice, ReplyHead, chat_logprobs
 
 
 async def chat_chunks(
@@ -44,33 +45,20 @@ async def chat_chunks(
         yield {**base, "choices": [], "usage": usage.as_json()}
 
 
-async def chat_reply(
-    head: ReplyHead, events: AsyncIterator[Event], text: Text, usage: Usage, *, choices: int, with_logprobs: bool
-) -> dict[str, Any]:
-    """The whole reply."""
-    deltas: list[list[Delta]] = [[] for _ in range(choices)]
-    reasons: list[str | None] = [None] * choices
-    async for event in events:
-        if isinstance(event, Finished):
-            reasons[event.index] = event.reason
-        else:
-            deltas[event.index].append(event)
-    return {
-        **head.as_json("chat.completion"),
-        "choices": [
-            {
-                "index": index,
-                "message": {
-                    "role": "assistant",
-                    "content": "".join(delta.text for delta in parts),
-                    "refusal": None,
-                },
-                "logprobs": chat_logprobs((one for delta in parts for one in delta.scored), text)
-                if with_logprobs
-                else None,
-                "finish_reason": reason,
-            }
-            for index, (parts, reason) in enumerate(zip(deltas, reasons, strict=True))
-        ],
-        "usage": usage.as_json(),
-    }
+def chat_reply(head: ReplyHead, choices: Sequence[Choice], text: Text, usage: Usage, *, with_logprobs: bool) -> bytes:
+    """The whole reply as JSON. Slow with many log-probabilities: call it in a thread."""
+    return encode_json(
+        {
+            **head.as_json("chat.completion"),
+            "choices": [
+                {
+                    "index": index,
+                    "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                    "logprobs": chat_logprobs(choice.scored, text) if with_logprobs else None,
+                    "finish_reason": choice.reason,
+                }
+                for index, choice in enumerate(choices)
+            ],
+            "usage": usage.as_json(),
+        }
+    )

@@ -11,11 +11,10 @@ from .body import read_body
 from .completion_stream import completion_chunks, completion_reply
 from .context import request_context
 from .disconnect import until_disconnect
-from .encoding import encode_json
 from .gateway import gateway_of
 from .openapi import describe
 from .planning import plan_completions
-from .replies import ReplyHead
+from .replies import ReplyHead, collect
 from .schemas.completions import CompletionRequest
 from .streaming import stream_reply
 
@@ -44,12 +43,10 @@ async def completions(request: Request) -> Response:
         )
         return await stream_reply(request, gateway, generation, chunks)
     try:
-        reply = await until_disconnect(
-            request.receive,
-            completion_reply(
-                head, generation.events(), text, generation.usage, choices=len(plans), with_logprobs=with_logprobs
-            ),
-        )
+        complete = await until_disconnect(request.receive, collect(generation.events(), len(plans)))
     finally:
         await gateway.release(generation, context)
-    return Response(encode_json(reply), media_type="application/json")
+    reply = await asyncio.to_thread(
+        completion_reply, head, complete, text, generation.usage, with_logprobs=with_logprobs
+    )
+    return Response(reply, media_type="application/json")

@@ -157,7 +157,8 @@ class Generation:
         if plan.first_of_prompt:
             self.usage.cached_tokens += output.cached_tokens
         if plan.echo:
-            scored = score_prompt(self._text.detokenizer(skip_special=False), plan.prompt, output.prompt_logprobs)
+            detokenizer = self._text.detokenizer(skip_special=False)
+            scored = await asyncio.to_thread(score_prompt, detokenizer, plan.prompt, output.prompt_logprobs)
             await self._channel.put(Delta(plan.index, plan.echo, scored))
 
     def _observe(self, last: float | None, count: int) -> float:

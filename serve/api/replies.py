@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .events import ScoredToken
+from .events import Delta, Event, Finished, ScoredToken
 from .gateway import ServedModel
 from .ports import Text
 
@@ -31,6 +31,33 @@ class ReplyHead:
             "model": self.model.name,
             "system_fingerprint": self.model.fingerprint,
         }
+
+
+@dataclass(slots=True)
+class Choice:
+    """One choice as it came in: its text and scores in pieces, and how it ended."""
+
+    deltas: list[Delta] = field(default_factory=list)
+    reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas)
+
+    @property
+    def scored(self) -> Iterator[ScoredToken]:
+        return (scored for delta in self.deltas for scored in delta.scored)
+
+
+async def collect(events: AsyncIterator[Event], count: int) -> list[Choice]:
+    """All `count` choices, complete."""
+    choices = [Choice() for _ in range(count)]
+    async for event in events:
+        if isinstance(event, Finished):
+            choices[event.index].reason = event.reason
+        else:
+            choices[event.index].deltas.append(event)
+    return choices
 
 
 def chat_logprobs(scored: Iterable[ScoredToken], text: Text) -> dict[str, Any]:
