@@ -12,10 +12,10 @@ X86_64 = platform.machine().lower() in {"x86_64", "amd64"}
 # another processor) the install goes on, and the torch path serves with the same results, more slowly.
 kernels = Extension(
     "tunechat.serve.kernels._kernels",
-    sources=["serve/kernels/products.c", "serve/kernels/decoder.c"],
-    depends=["serve/kernels/common.h"],
-    extra_compile_args=["-O3", "-mavx2", "-mfma", "-mf16c", "-ffp-contract=off", "-fopenmp", "-std=gnu11"],
-    extra_link_args=["-fopenmp", "-lm"],
+    sources=["serve/kernels/products.c", "serve/kernels/decoder.c", "serve/kernels/pool.c"],
+    depends=["serve/kernels/common.h", "serve/kernels/pool.h", "serve/kernels/tiles.h"],
+    extra_compile_args=["-O3", "-mavx2", "-mfma", "-mf16c", "-ffp-contract=off", "-pthread", "-std=gnu11"],
+    extra_link_args=["-pthread", "-lm"],
     optional=True,
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from ..base.architecture import is_compact
 from ..base.entry import BaseEntry
 from ..contract.errors import ConfigError
-from ..kernels import library, why_missing
+from ..kernels import available_cores, library, set_threads, why_missing
 from .batch import Batch
 from .cache import CacheShape, KVCache
 from .compact import CompactModel
@@ -67,7 +66,10 @@ class Runner:
 
 def build_runner(entry_folder: Path, options: EngineOptions) -> Runner:
     """A runner over the prepared base in `entry_folder`. Raises ModelError or ConfigError, saying what to change."""
-    torch.set_num_threads(options.threads or os.cpu_count() or 1)
+    threads = options.threads or available_cores()
+    set_threads(threads)
+    # Two pools of threads would fight for the same cores: where ours does the heavy work, torch needs none.
+    torch.set_num_threads(1 if library() is not None else threads)
     return Runner(BaseEntry.open(entry_folder), options)
 
 

@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Below this many rows the small loops are not worth a second thread. */
+#define FEW_ROWS 8
+
 enum { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2 };
 
 static inline __attribute__((always_inline)) __m256 load8(const int kind, const void *base, long i) {

@@ -1,5 +1,6 @@
 /* What a decoder layer does between its products: norms, activation, rotation, the paged cache, attention. */
 #include "common.h"
+#include "pool.h"
 
 /* ---- between the products ------------------------------------------------------------------------------------------ */
 
@@ -20,30 +21,60 @@ static inline void normalize(const float *x, const float *weight, float eps, lon
     for (long i = 0; i < k; i++) y[i] = weight[i] * (x[i] * factor);
 }
 
+typedef struct {
+    float *hidden;
+    const float *delta, *weight;
+    long k;
+    float eps, *y;
+} Norm;
+
+static void norm_rows(const void *context, long begin, long end) {
+    const Norm *n = context;
+    for (long r = begin; r < end; r++) {
+        float *h = n->hidden + r * n->k;
+        if (n->delta)
+            for (long i = 0; i < n->k; i++) h[i] += n->delta[r * n->k + i];
+        normalize(h, n->weight, n->eps, n->k, n->y + r * n->k);
+    }
+}
+
+/* Runs a loop whose items are too small to be worth a second thread unless there are many. */
+static void run_small(LoopBody body, const void *context, long count) {
+    if (count < FEW_ROWS) body(context, 0, count);
+    else run_parallel(body, context, count);
+}
+
 /* hidden [m, k] += delta (when there is one), then y = RMSNorm(hidden) * weight (arXiv 1910.07467). */
 void add_rms_norm(float *hidden, const float *delta, long m, long k, const float *weight, float eps, float *y) {
-#pragma omp parallel for schedule(static)
-    for (long r = 0; r < m; r++) {
-        float *h = hidden + r * k;
-        if (delta)
-            for (long i = 0; i < k; i++) h[i] += delta[r * k + i];
-        normalize(h, weight, eps, k, y + r * k);
+    Norm n = {hidden, delta, weight, k, eps, y};
+    run_small(norm_rows, &n, m);
+}
+
+typedef struct {
+    const float *gate_up;
+    long k;
+    float *y;
+} Gate;
+
+static void gate_rows(const void *context, long begin, long end) {
+    const Gate *g = context;
+    const __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f);
+    for (long r = begin; r < end; r++) {
+        const float *gate = g->gate_up + r * 2 * g->k, *up = gate + g->k;
+        float *y = g->y + r * g->k;
+        for (long i = 0; i < g->k; i += 8) {
+            __m256i lanes = first_lanes(g->k - i);
+            __m256 v = _mm256_maskload_ps(gate + i, lanes);
+            __m256 s = _mm256_div_ps(v, _mm256_add_ps(one, exp8(_mm256_xor_ps(v, sign))));
+            _mm256_maskstore_ps(y + i, lanes, _mm256_mul_ps(s, _mm256_maskload_ps(up + i, lanes)));
+        }
     }
 }
 
 /* y [m, k] = silu(gate) * up, both side by side in gate_up [m, 2 k] (arXiv 2002.05202). */
 void silu_product(const float *gate_up, long m, long k, float *y) {
-    const __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f);
-#pragma omp parallel for schedule(static)
-    for (long r = 0; r < m; r++) {
-        const float *gate = gate_up + r * 2 * k, *up = gate + k;
-        for (long i = 0; i < k; i += 8) {
-            __m256i lanes = first_lanes(k - i);
-            __m256 g = _mm256_maskload_ps(gate + i, lanes);
-            __m256 s = _mm256_div_ps(g, _mm256_add_ps(one, exp8(_mm256_xor_ps(g, sign))));
-            _mm256_maskstore_ps(y + r * k + i, lanes, _mm256_mul_ps(s, _mm256_maskload_ps(up + i, lanes)));
-        }
-    }
+    Gate g = {gate_up, k, y};
+    run_small(gate_rows, &g, m);
 }
 
 /* Rotates pairs (i, i + half) of a head (arXiv 2104.09864, rotate-half form). */
@@ -55,92 +86,141 @@ static inline void rotate(float *x, const float *cosines, const float *sines, lo
     }
 }
 
-static inline void store_cache(void *cache, int kind, long at, const float *x, long d) {
+/* The paged cache of one layer: keys and values [blocks, kv_heads, block_size, d], float32 or float16. */
+typedef struct {
+    void *keys, *values;
+    int kind;
+    long kv_heads, block_size, d;
+} Cache;
+
+static inline void store_vector(void *cache, int kind, long at, const float *x, long d) {
     if (kind == FLOAT32) memcpy((float *)cache + at, x, d * sizeof(float));
     else
         for (long i = 0; i < d; i++) ((uint16_t *)cache)[at + i] = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
 }
 
-static inline void store_token(const float *k, const float *v, long kv_heads, long d, int64_t slot, void *keys,
-                               void *values, int kind, long block_size) {
-    long block = slot / block_size, offset = slot % block_size;
-    for (long h = 0; h < kv_heads; h++) {
-        long at = ((block * kv_heads + h) * block_size + offset) * d;
-        store_cache(keys, kind, at, k + h * d, d);
-        store_cache(values, kind, at, v + h * d, d);
+static inline void store_token(const Cache *cache, const float *k, const float *v, int64_t slot) {
+    long block = slot / cache->block_size, offset = slot % cache->block_size;
+    for (long h = 0; h < cache->kv_heads; h++) {
+        long at = ((block * cache->kv_heads + h) * cache->block_size + offset) * cache->d;
+        store_vector(cache->keys, cache->kind, at, k + h * cache->d, cache->d);
+        store_vector(cache->values, cache->kind, at, v + h * cache->d, cache->d);
+    }
+}
+
+typedef struct {
+    float *qkv;
+    const float *k, *v;
+    long heads, half;
+    const float *cosines, *sines, *q_norm, *k_norm;
+    float eps;
+    const int32_t *positions;
+    const int64_t *slots;
+    Cache cache;
+} Tokens;
+
+static void rotate_tokens(const void *context, long begin, long end) {
+    const Tokens *t = context;
+    const long d = t->cache.d, kv_heads = t->cache.kv_heads, both = t->heads + kv_heads;
+    for (long r = begin; r < end; r++) {
+        float *row = t->qkv + r * (both + kv_heads) * d;
+        const float *c = t->cosines + t->positions[r] * t->half, *s = t->sines + t->positions[r] * t->half;
+        for (long h = 0; h < both; h++) {
+            const float *norm = h < t->heads ? t->q_norm : t->k_norm;
+            if (norm) normalize(row + h * d, norm, t->eps, d, row + h * d);
+            rotate(row + h * d, c, s, t->half);
+        }
+        store_token(&t->cache, row + t->heads * d, row + both * d, t->slots[r]);
     }
 }
 
 /* Turns the queries and keys in qkv [t, (heads + 2 kv_heads) * d] in place (after their norms, where there are any), and
- * writes keys and values to the cache [blocks, kv_heads, block_size, d] at each token's slot. */
+ * writes keys and values to the cache at each token's slot. */
 void rotate_and_store(float *qkv, long t, long heads, long kv_heads, long d, const float *cosines, const float *sines,
                       long half, const int32_t *positions, const int64_t *slots, const float *q_norm,
                       const float *k_norm, float eps, void *keys, void *values, int kind, long block_size) {
-#pragma omp parallel for schedule(static)
-    for (long r = 0; r < t; r++) {
-        float *row = qkv + r * (heads + 2 * kv_heads) * d;
-        const float *c = cosines + (long)positions[r] * half, *s = sines + (long)positions[r] * half;
-        for (long h = 0; h < heads + kv_heads; h++) {
-            const float *norm = h < heads ? q_norm : k_norm;
-            if (norm) normalize(row + h * d, norm, eps, d, row + h * d);
-            rotate(row + h * d, c, s, half);
-        }
-        store_token(row + heads * d, row + (heads + kv_heads) * d, kv_heads, d, slots[r], keys, values, kind, block_size);
-    }
+    Tokens tokens = {.qkv = qkv, .heads = heads, .half = half, .cosines = cosines, .sines = sines, .q_norm = q_norm,
+                     .k_norm = k_norm, .eps = eps, .positions = positions, .slots = slots,
+                     .cache = {keys, values, kind, kv_heads, block_size, d}};
+    run_small(rotate_tokens, &tokens, t);
+}
+
+static void store_tokens(const void *context, long begin, long end) {
+    const Tokens *t = context;
+    const long width = t->cache.kv_heads * t->cache.d;
+    for (long r = begin; r < end; r++) store_token(&t->cache, t->k + r * width, t->v + r * width, t->slots[r]);
 }
 
 /* Writes keys and values [t, kv_heads, d] to the cache, as they are. */
 void store(const float *k, const float *v, long t, long kv_heads, long d, const int64_t *slots, void *keys, void *values,
            int kind, long block_size) {
-#pragma omp parallel for schedule(static)
-    for (long r = 0; r < t; r++)
-        store_token(k + r * kv_heads * d, v + r * kv_heads * d, kv_heads, d, slots[r], keys, values, kind, block_size);
+    Tokens tokens = {.k = k, .v = v, .slots = slots, .cache = {keys, values, kind, kv_heads, block_size, d}};
+    run_small(store_tokens, &tokens, t);
 }
 
 /* ---- attention ------------------------------------------------------------------------------------------------------ */
 
-/* Scores of up to four query heads that share a key head, for positions start to stop. */
-static inline __attribute__((always_inline)) void score_heads(const int kind, const int count, const float *q, long d,
-                                                              const void *keys, const int32_t *table, long head,
-                                                              long kv_heads, long block_size, long start, long stop,
-                                                              float scale, float softcap, float *scores,
-                                                              long stride) {
-    for (long p = start; p < stop; p++) {
-        long at = (((long)table[p / block_size] * kv_heads + head) * block_size + p % block_size) * d;
+typedef struct {
+    Cache cache;
+    const float *q;
+    long q_stride, heads, window;
+    const int32_t *block_tables, *sequences, *positions;
+    long table_width;
+    float scale, softcap, *y;
+} Attention;
+
+/* Up to four query heads of one token that share a key head, and the positions that they see. */
+typedef struct {
+    const float *q;
+    float *y;
+    const int32_t *table;
+    long head, start, stop;
+} Query;
+
+static inline long cache_index(const Cache *cache, const Query *query, long position) {
+    long block = query->table[position / cache->block_size];
+    return ((block * cache->kv_heads + query->head) * cache->block_size + position % cache->block_size) * cache->d;
+}
+
+static inline __attribute__((always_inline)) void score_heads(const int kind, const int count, const Attention *a,
+                                                              const Query *query, float *scores, long stride) {
+    const long d = a->cache.d;
+    for (long p = query->start; p < query->stop; p++) {
+        long at = cache_index(&a->cache, query, p);
         __m256 sum[4];
         for (int g = 0; g < count; g++) sum[g] = _mm256_setzero_ps();
         for (long i = 0; i < d; i += 8) {
-            __m256 k = load8(kind, keys, at + i);
-            for (int g = 0; g < count; g++) sum[g] = _mm256_fmadd_ps(k, _mm256_loadu_ps(q + g * d + i), sum[g]);
+            __m256 k = load8(kind, a->cache.keys, at + i);
+            for (int g = 0; g < count; g++) sum[g] = _mm256_fmadd_ps(k, _mm256_loadu_ps(query->q + g * d + i), sum[g]);
         }
         for (int g = 0; g < count; g++) {
-            float score = sum8(sum[g]) * scale;
-            scores[g * stride + p - start] = softcap > 0 ? softcap * tanhf(score / softcap) : score;
+            float score = sum8(sum[g]) * a->scale;
+            scores[g * stride + p - query->start] = a->softcap > 0 ? a->softcap * tanhf(score / a->softcap) : score;
         }
     }
 }
 
-/* Weighted sums of the values for up to four query heads. */
-static inline __attribute__((always_inline)) void mix_heads(const int kind, const int count, const float *weights,
-                                                            long stride, const void *values, const int32_t *table,
-                                                            long head, long kv_heads, long block_size, long start,
-                                                            long stop, long d, float *y) {
+/* Sums of the values, weighted; sixteen dimensions at a time, so that they stay in registers. */
+static inline __attribute__((always_inline)) void mix_heads(const int kind, const int count, const Attention *a,
+                                                            const Query *query, const float *weights, long stride) {
+    const long d = a->cache.d;
     for (long i = 0; i < d; i += 16) {
         const int wide = i + 16 <= d;
         __m256 sum[4][2];
         for (int g = 0; g < count; g++) sum[g][0] = sum[g][1] = _mm256_setzero_ps();
-        for (long p = start; p < stop; p++) {
-            long at = (((long)table[p / block_size] * kv_heads + head) * block_size + p % block_size) * d + i;
-            __m256 a = load8(kind, values, at), b = wide ? load8(kind, values, at + 8) : _mm256_setzero_ps();
+        for (long p = query->start; p < query->stop; p++) {
+            long at = cache_index(&a->cache, query, p) + i;
+            __m256 low = load8(kind, a->cache.values, at);
+            __m256 high = wide ? load8(kind, a->cache.values, at + 8) : _mm256_setzero_ps();
             for (int g = 0; g < count; g++) {
-                __m256 w = _mm256_set1_ps(weights[g * stride + p - start]);
-                sum[g][0] = _mm256_fmadd_ps(w, a, sum[g][0]);
-                sum[g][1] = _mm256_fmadd_ps(w, b, sum[g][1]);
+                __m256 w = _mm256_set1_ps(weights[g * stride + p - query->start]);
+                sum[g][0] = _mm256_fmadd_ps(w, low, sum[g][0]);
+                sum[g][1] = _mm256_fmadd_ps(w, high, sum[g][1]);
             }
         }
         for (int g = 0; g < count; g++) {
-            _mm256_storeu_ps(y + g * d + i, sum[g][0]);
-            if (wide) _mm256_storeu_ps(y + g * d + i + 8, sum[g][1]);
+            _mm256_storeu_ps(query->y + g * d + i, sum[g][0]);
+            if (wide) _mm256_storeu_ps(query->y + g * d + i + 8, sum[g][1]);
         }
     }
 }
@@ -164,51 +244,46 @@ static inline void softmax(float *scores, long n) {
     for (long i = 0; i < n; i++) scores[i] *= factor;
 }
 
-static inline __attribute__((always_inline)) void attend(const int kind, const int count, const float *q, long d,
-                                                         const void *keys, const void *values, const int32_t *table,
-                                                         long head, long kv_heads, long block_size, long start,
-                                                         long stop, float scale, float softcap, float *y) {
-    long stride = (stop - start + 7) & ~7L;
+static inline __attribute__((always_inline)) void attend(const int kind, const int count, const Attention *a,
+                                                         const Query *query) {
+    long n = query->stop - query->start, stride = (n + 7) & ~7L;
     float *scores = scratch((size_t)count * stride * sizeof(float));
-    score_heads(kind, count, q, d, keys, table, head, kv_heads, block_size, start, stop, scale, softcap, scores,
-                stride);
-    for (int g = 0; g < count; g++) softmax(scores + g * stride, stop - start);
-    mix_heads(kind, count, scores, stride, values, table, head, kv_heads, block_size, start, stop, d, y);
+    score_heads(kind, count, a, query, scores, stride);
+    for (int g = 0; g < count; g++) softmax(scores + g * stride, n);
+    mix_heads(kind, count, a, query, scores, stride);
 }
 
-static inline __attribute__((always_inline)) void attend_some(const int kind, long count, const float *q, long d,
-                                                              const void *keys, const void *values,
-                                                              const int32_t *table, long head, long kv_heads,
-                                                              long block_size, long start, long stop, float scale,
-                                                              float softcap, float *y) {
-#define ATTEND(N) attend(kind, N, q, d, keys, values, table, head, kv_heads, block_size, start, stop, scale, softcap, y)
-    if (count == 4) ATTEND(4);
-    else if (count == 3) ATTEND(3);
-    else if (count == 2) ATTEND(2);
-    else ATTEND(1);
-#undef ATTEND
+static inline __attribute__((always_inline)) void attend_some(const int kind, long count, const Attention *a,
+                                                              const Query *query) {
+    if (count == 4) attend(kind, 4, a, query);
+    else if (count == 3) attend(kind, 3, a, query);
+    else if (count == 2) attend(kind, 2, a, query);
+    else attend(kind, 1, a, query);
+}
+
+/* Items are (token, key head, up to four of its query heads); the last tokens, which see most, come first. */
+static void attend_items(const void *context, long begin, long end) {
+    const Attention *a = context;
+    const long d = a->cache.d, kv_heads = a->cache.kv_heads;
+    const long shared = a->heads / kv_heads, parts = (shared + 3) / 4;
+    for (long item = end - 1; item >= begin; item--) {
+        long r = item / (kv_heads * parts), head = item / parts % kv_heads, part = item % parts;
+        long first = head * shared + 4 * part, count = shared - 4 * part < 4 ? shared - 4 * part : 4;
+        long stop = (long)a->positions[r] + 1, start = a->window > 0 && stop > a->window ? stop - a->window : 0;
+        Query query = {a->q + r * a->q_stride + first * d, a->y + (r * a->heads + first) * d,
+                       a->block_tables + a->sequences[r] * a->table_width, head, start, stop};
+        if (a->cache.kind == FLOAT32) attend_some(FLOAT32, count, a, &query);
+        else attend_some(FLOAT16, count, a, &query);
+    }
 }
 
 /* y [t, heads * d]: causal attention of each token over its sequence's positions up to its own, or the last `window` of
- * them (0: all); scores are capped to +-softcap by tanh unless that is 0. Queries stand in rows of `q_stride` floats; block_tables is [sequences, table_width]. */
-void paged_attention(const float *q, long q_stride, long t, long heads, long kv_heads, long d, const void *keys,
-                     const void *values, int kind, long block_size, const int32_t *block_tables, long table_width,
-                     const int32_t *sequences, const int32_t *positions, long window, float scale, float softcap,
-                     float *y) {
-    long shared = heads / kv_heads, parts = (shared + 3) / 4;
-#pragma omp parallel for schedule(dynamic, 1)
-    for (long task = t * kv_heads * parts - 1; task >= 0; task--) {
-        long r = task / (kv_heads * parts), head = task / parts % kv_heads, part = task % parts;
-        long first = head * shared + 4 * part, count = shared - 4 * part < 4 ? shared - 4 * part : 4;
-        long stop = (long)positions[r] + 1, start = window > 0 && stop > window ? stop - window : 0;
-        const int32_t *table = block_tables + (long)sequences[r] * table_width;
-        const float *query = q + r * q_stride + first * d;
-        float *out = y + (r * heads + first) * d;
-        if (kind == FLOAT32)
-            attend_some(FLOAT32, count, query, d, keys, values, table, head, kv_heads, block_size, start, stop, scale,
-                        softcap, out);
-        else
-            attend_some(FLOAT16, count, query, d, keys, values, table, head, kv_heads, block_size, start, stop, scale,
-                        softcap, out);
-    }
+ * them (0: all); scores are capped to +-softcap by tanh unless that is 0. Queries stand in rows of `q_stride` floats;
+ * block_tables is [sequences, table_width]. */
+void paged_attention(const float *q, long q_stride, long t, long heads, long kv_heads, long d, void *keys, void *values,
+                     int kind, long block_size, const int32_t *block_tables, long table_width, const int32_t *sequences,
+                     const int32_t *positions, long window, float scale, float softcap, float *y) {
+    Attention a = {{keys, values, kind, kv_heads, block_size, d}, q, q_stride, heads, window, block_tables, sequences,
+                   positions, table_width, scale, softcap, y};
+    run_parallel(attend_items, &a, t * kv_heads * ((heads / kv_heads + 3) / 4));
 }

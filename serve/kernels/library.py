@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -13,6 +14,8 @@ _TYPES: dict[str, type] = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes
 
 # Arguments of each function, a letter each: pointer, long, float, int.
 _SIGNATURES = {
+    "allow_vnni": "i",
+    "set_threads": "i",
     "int4_product": "p ll ppp l pp",
     "int8_product": "p ll pp l pp",
     "dense_product": "p ll p i l pp",
@@ -34,7 +37,20 @@ def library() -> ctypes.CDLL | None:
         function = getattr(loaded, name)
         function.argtypes = [_TYPES[letter] for letter in letters.replace(" ", "")]
         function.restype = None
+    loaded.set_threads(available_cores())
     return loaded
+
+
+def set_threads(count: int) -> None:
+    """How many threads the kernels use from now on; at the start it is one for each core that may be used."""
+    loaded = library()
+    if loaded is not None:
+        loaded.set_threads(count)
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def why_missing() -> str | None:

@@ -1,9 +1,9 @@
 /* Products of activations with weight matrices, in the layouts that serve/base/weights.py describes. */
 #include "common.h"
+#include "pool.h"
 
 #define BLOCK 32
 #define GROUP 8
-#define TILE 4
 
 /* ---- activations to 16 bits ---------------------------------------------------------------------------------------- */
 
@@ -42,12 +42,32 @@ typedef struct {
     float *scales, *sums;
 } Quantized;
 
-static Quantized quantized_buffers(long rows, long columns) {
-    long blocks = columns / BLOCK;
-    char *memory = scratch((size_t)rows * (columns * sizeof(int16_t) + 2 * blocks * sizeof(float)));
-    float *scales = (float *)memory;
-    float *sums = scales + rows * blocks;
-    return (Quantized){(int16_t *)(sums + rows * blocks), scales, sums};
+/* One product under way: what a thread needs to do its groups of outputs. */
+typedef struct {
+    const float *input;
+    long m, k, n;
+    Quantized x;
+    const void *quants;
+    const uint16_t *scales, *minima;
+    const float *bias;
+    float *y;
+} Product;
+
+static void quantize_rows(const void *context, long begin, long end) {
+    const Product *p = context;
+    const long blocks = p->k / BLOCK;
+    for (long r = begin; r < end; r++)
+        quantize_row(p->input + r * p->k, blocks, p->x.q + r * p->k, p->x.scales + r * blocks, p->x.sums + r * blocks);
+}
+
+/* Rounds the input, then runs `groups` over all groups of outputs. */
+static void run_product(Product *p, LoopBody groups) {
+    long blocks = p->k / BLOCK;
+    float *memory = scratch((size_t)p->m * (p->k * sizeof(int16_t) + 2 * blocks * sizeof(float)));
+    p->x = (Quantized){(int16_t *)(memory + 2 * p->m * blocks), memory, memory + p->m * blocks};
+    if (p->m < FEW_ROWS) quantize_rows(p, 0, p->m);
+    else run_parallel(quantize_rows, p, p->m);
+    run_parallel(groups, p, (p->n + GROUP - 1) / GROUP);
 }
 
 static inline __m256i two_columns(const int16_t *q) {
@@ -59,7 +79,10 @@ static inline __m256i two_columns(const int16_t *q) {
 static inline __m256 half8(const uint16_t *h) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)h)); }
 
 /* A group's eight outputs for one row; the last group of a matrix may have fewer. */
-static inline void store_group(float *y, const float *bias, __m256 v, long count) {
+static inline void store_group(const Product *p, long row, long group, __m256 v) {
+    long column = group * GROUP, count = p->n - column;
+    float *y = p->y + row * p->n + column;
+    const float *bias = p->bias ? p->bias + column : NULL;
     if (count >= GROUP) {
         _mm256_storeu_ps(y, bias ? _mm256_add_ps(v, _mm256_loadu_ps(bias)) : v);
         return;
@@ -69,129 +92,57 @@ static inline void store_group(float *y, const float *bias, __m256 v, long count
     for (long i = 0; i < count; i++) y[i] = bias ? lanes[i] + bias[i] : lanes[i];
 }
 
-/* ---- int4 --------------------------------------------------------------------------------------------------------- */
+/* ---- int4 and int8 ------------------------------------------------------------------------------------------------- */
 
-/* Eight outputs of `tile` rows. A block's sum is exact: at most 32 * 15 * 32767, which float32 also holds exactly. */
-static inline __attribute__((always_inline)) void int4_tile(
-    const int tile, const Quantized a, long row, long blocks, const uint8_t *quants, const uint16_t *scales,
-    const uint16_t *minima, __m256 *out) {
-    const __m256i low = _mm256_set1_epi16(15);
-    __m256 sum[TILE];
-    for (int r = 0; r < tile; r++) sum[r] = _mm256_setzero_ps();
-    for (long b = 0; b < blocks; b++, quants += 128, scales += GROUP, minima += GROUP) {
-        __m256i part[TILE];
-        for (int r = 0; r < tile; r++) part[r] = _mm256_setzero_si256();
-        for (int c = 0; c < 4; c++) {
-            __m256i w = _mm256_loadu_si256((const __m256i *)(quants + 32 * c));
-            __m256i n[4] = {_mm256_and_si256(w, low), _mm256_and_si256(_mm256_srli_epi16(w, 4), low),
-                            _mm256_and_si256(_mm256_srli_epi16(w, 8), low), _mm256_srli_epi16(w, 12)};
-            for (int r = 0; r < tile; r++) {
-                const int16_t *q = a.q + ((row + r) * blocks + b) * BLOCK + 8 * c;
-                for (int k = 0; k < 4; k++)
-                    part[r] = _mm256_add_epi32(part[r], _mm256_madd_epi16(n[k], two_columns(q + 2 * k)));
-            }
-        }
-        __m256 scale = half8(scales), minimum = half8(minima);
-        for (int r = 0; r < tile; r++) {
-            long i = (row + r) * blocks + b;
-            __m256 n = _mm256_cvtepi32_ps(part[r]);
-            sum[r] = _mm256_fmadd_ps(n, _mm256_mul_ps(scale, _mm256_set1_ps(a.scales[i])), sum[r]);
-            sum[r] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(a.sums[i]), sum[r]);
-        }
-    }
-    for (int r = 0; r < tile; r++) out[r] = sum[r];
-}
+#define NAMED(name) name##_avx2
+#define DOT(sum, w, x) _mm256_add_epi32(sum, _mm256_madd_epi16(w, x))
+#define TILE 4
+#include "tiles.h"
+#undef NAMED
+#undef DOT
+#undef TILE
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni")
+#define NAMED(name) name##_vnni
+#define DOT(sum, w, x) _mm256_dpwssd_epi32(sum, w, x)
+#define TILE 8
+#include "tiles.h"
+#undef NAMED
+#undef DOT
+#undef TILE
+#pragma GCC pop_options
+
+static int vnni_allowed = 1;
+
+/* Whether the products use the dot product instructions of AVX-512 VNNI. */
+int uses_vnni(void) { return vnni_allowed && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl"); }
+
+/* Lets them, or not; the results are the same. */
+void allow_vnni(int allowed) { vnni_allowed = allowed; }
 
 /* y [m, n] = x [m, k] * W^T (+ bias), W int4 [n, k]. */
 void int4_product(const float *x, long m, long k, const uint8_t *quants, const uint16_t *scales, const uint16_t *minima,
                   long n, const float *bias, float *y) {
-    long blocks = k / BLOCK, groups = (n + GROUP - 1) / GROUP;
-    Quantized a = quantized_buffers(m, k);
-#pragma omp parallel
-    {
-#pragma omp for schedule(static)
-        for (long r = 0; r < m; r++)
-            quantize_row(x + r * k, blocks, a.q + r * k, a.scales + r * blocks, a.sums + r * blocks);
-#pragma omp for schedule(static)
-        for (long g = 0; g < groups; g++) {
-            const uint8_t *w = quants + g * blocks * 128;
-            const uint16_t *s = scales + g * blocks * GROUP, *z = minima + g * blocks * GROUP;
-            long column = g * GROUP, count = n - column, r = 0;
-            __m256 out[TILE];
-            for (; r + TILE <= m; r += TILE) {
-                int4_tile(TILE, a, r, blocks, w, s, z, out);
-                for (int t = 0; t < TILE; t++)
-                    store_group(y + (r + t) * n + column, bias ? bias + column : NULL, out[t], count);
-            }
-            for (; r < m; r++) {
-                int4_tile(1, a, r, blocks, w, s, z, out);
-                store_group(y + r * n + column, bias ? bias + column : NULL, out[0], count);
-            }
-        }
-    }
-}
-
-/* ---- int8 --------------------------------------------------------------------------------------------------------- */
-
-/* As above; a block's sum is at most 32 * 128 * 32767, within 32 bits. */
-static inline __attribute__((always_inline)) void int8_tile(const int tile, const Quantized a, long row, long blocks,
-                                                            const int8_t *quants, const uint16_t *scales, __m256 *out) {
-    __m256 sum[TILE];
-    for (int r = 0; r < tile; r++) sum[r] = _mm256_setzero_ps();
-    for (long b = 0; b < blocks; b++, quants += 256, scales += GROUP) {
-        __m256i part[TILE];
-        for (int r = 0; r < tile; r++) part[r] = _mm256_setzero_si256();
-        for (int c = 0; c < 16; c++) {
-            __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(quants + 16 * c)));
-            for (int r = 0; r < tile; r++) {
-                const int16_t *q = a.q + ((row + r) * blocks + b) * BLOCK + 2 * c;
-                part[r] = _mm256_add_epi32(part[r], _mm256_madd_epi16(w, two_columns(q)));
-            }
-        }
-        __m256 scale = half8(scales);
-        for (int r = 0; r < tile; r++) {
-            __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(a.scales[(row + r) * blocks + b]));
-            sum[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(part[r]), factor, sum[r]);
-        }
-    }
-    for (int r = 0; r < tile; r++) out[r] = sum[r];
+    Product p = {x, m, k, n, .quants = quants, .scales = scales, .minima = minima, .bias = bias, .y = y};
+    run_product(&p, uses_vnni() ? int4_groups_vnni : int4_groups_avx2);
 }
 
 /* y [m, n] = x [m, k] * W^T (+ bias), W int8 [n, k]. */
 void int8_product(const float *x, long m, long k, const int8_t *quants, const uint16_t *scales, long n, const float *bias,
                   float *y) {
-    long blocks = k / BLOCK, groups = (n + GROUP - 1) / GROUP;
-    Quantized a = quantized_buffers(m, k);
-#pragma omp parallel
-    {
-#pragma omp for schedule(static)
-        for (long r = 0; r < m; r++)
-            quantize_row(x + r * k, blocks, a.q + r * k, a.scales + r * blocks, a.sums + r * blocks);
-#pragma omp for schedule(static)
-        for (long g = 0; g < groups; g++) {
-            const int8_t *w = quants + g * blocks * 256;
-            const uint16_t *s = scales + g * blocks * GROUP;
-            long column = g * GROUP, count = n - column, r = 0;
-            __m256 out[TILE];
-            for (; r + TILE <= m; r += TILE) {
-                int8_tile(TILE, a, r, blocks, w, s, out);
-                for (int t = 0; t < TILE; t++)
-                    store_group(y + (r + t) * n + column, bias ? bias + column : NULL, out[t], count);
-            }
-            for (; r < m; r++) {
-                int8_tile(1, a, r, blocks, w, s, out);
-                store_group(y + r * n + column, bias ? bias + column : NULL, out[0], count);
-            }
-        }
-    }
+    Product p = {x, m, k, n, .quants = quants, .scales = scales, .bias = bias, .y = y};
+    run_product(&p, uses_vnni() ? int8_groups_vnni : int8_groups_avx2);
 }
 
 /* ---- dense -------------------------------------------------------------------------------------------------------- */
 
 /* `rows` by `columns` outputs; each is one vector sum along k, then its lanes, then what is left of k. */
 static inline __attribute__((always_inline)) void dense_tile(const int kind, const int rows, const int columns,
-                                                             const float *x, const void *w, long first, long k, long n,
-                                                             const float *bias, float *y) {
+                                                             const Product *p, long row, long first) {
+    const float *x = p->input + row * p->k;
+    const void *w = p->quants;
+    const long k = p->k;
     __m256 sum[4][4];
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < columns; c++) sum[r][c] = _mm256_setzero_ps();
@@ -208,27 +159,29 @@ static inline __attribute__((always_inline)) void dense_tile(const int kind, con
         for (int c = 0; c < columns; c++) {
             float total = sum8(sum[r][c]);
             for (long j = i; j < k; j++) total = fmaf(x[r * k + j], load1(kind, w, (first + c) * k + j), total);
-            y[r * n + first + c] = bias ? total + bias[first + c] : total;
+            p->y[(row + r) * p->n + first + c] = p->bias ? total + p->bias[first + c] : total;
         }
 }
 
-static inline __attribute__((always_inline)) void dense(const int kind, const float *x, long m, long k, const void *w,
-                                                        long n, const float *bias, float *y) {
-#pragma omp parallel for schedule(static)
-    for (long pair = 0; pair < (n + 1) / 2; pair++) {
-        long c = 2 * pair, r = 0;
-        if (c + 2 <= n) {
-            for (; r + 4 <= m; r += 4) dense_tile(kind, 4, 2, x + r * k, w, c, k, n, bias, y + r * n);
-            for (; r < m; r++) dense_tile(kind, 1, 2, x + r * k, w, c, k, n, bias, y + r * n);
-        } else {
-            for (; r < m; r++) dense_tile(kind, 1, 1, x + r * k, w, c, k, n, bias, y + r * n);
+/* Outputs in pairs of columns. */
+static inline __attribute__((always_inline)) void dense_pairs(const int kind, const Product *p, long begin, long end) {
+    for (long c = 2 * begin; c < 2 * end && c < p->n; c += 2) {
+        long r = 0;
+        if (c + 2 <= p->n) {
+            for (; r + 4 <= p->m; r += 4) dense_tile(kind, 4, 2, p, r, c);
+            for (; r < p->m; r++) dense_tile(kind, 1, 2, p, r, c);
         }
+        for (; r < p->m; r++) dense_tile(kind, 1, 1, p, r, c);
     }
 }
 
+static void dense_float32(const void *p, long begin, long end) { dense_pairs(FLOAT32, p, begin, end); }
+static void dense_float16(const void *p, long begin, long end) { dense_pairs(FLOAT16, p, begin, end); }
+static void dense_bfloat16(const void *p, long begin, long end) { dense_pairs(BFLOAT16, p, begin, end); }
+
 /* y [m, n] = x [m, k] * W^T (+ bias), W [n, k] of float32, float16 or bfloat16 as `kind` says. */
 void dense_product(const float *x, long m, long k, const void *w, int kind, long n, const float *bias, float *y) {
-    if (kind == FLOAT32) dense(FLOAT32, x, m, k, w, n, bias, y);
-    else if (kind == FLOAT16) dense(FLOAT16, x, m, k, w, n, bias, y);
-    else dense(BFLOAT16, x, m, k, w, n, bias, y);
+    Product p = {x, m, k, n, .quants = w, .bias = bias, .y = y};
+    LoopBody body = kind == FLOAT32 ? dense_float32 : kind == FLOAT16 ? dense_float16 : dense_bfloat16;
+    run_parallel(body, &p, (n + 1) / 2);
 }

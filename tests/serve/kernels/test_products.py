@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tunechat.serve.base.weights import DenseWeight, Int4Weight, Int8Weight
-from tunechat.serve.kernels import library, products
+from tunechat.serve.kernels import available_cores, library, products, set_threads
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 6))
 
@@ -100,6 +104,60 @@ def test_a_row_does_not_depend_on_the_others(form: str, compiled: bool, monkeypa
     whole = run(x)
     for size in (1, 2, 3, 4, 5, 16, 17):
         assert torch.equal(torch.cat([run(part) for part in x.split(size)]), whole)
+
+
+def test_vnni_and_avx2_give_the_same_bits() -> None:
+    c = library()
+    assert c is not None
+    w4, w8 = int4(40, 6), int8(40, 6)
+    for m in (1, 3, 8, 21):
+        x = torch.randn(m, 192)
+        results = []
+        for allowed in (1, 0):
+            c.allow_vnni(allowed)
+            results.append((products.int4_product(x, w4.quants, w4.scales, w4.minima, 40),
+                            products.int8_product(x, w8.quants, w8.scales, 40)))  # fmt: skip
+        c.allow_vnni(1)
+        assert torch.equal(results[0][0], results[1][0])
+        assert torch.equal(results[0][1], results[1][1])
+
+
+def test_results_do_not_depend_on_threads() -> None:
+    weight, x = int4(400, 6), torch.randn(21, 192)
+    results = []
+    for threads in (1, 2, 3, 7):
+        set_threads(threads)
+        results.append(products.int4_product(x, weight.quants, weight.scales, weight.minima, 400))
+    set_threads(available_cores())
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_several_callers_at_once_get_right_results() -> None:
+    weight, x = int4(400, 6), torch.randn(21, 192)
+    expected = products.int4_product(x, weight.quants, weight.scales, weight.minima, 400)
+
+    def call(_: int) -> bool:
+        return torch.equal(products.int4_product(x, weight.quants, weight.scales, weight.minima, 400), expected)
+
+    with ThreadPoolExecutor(4) as callers:
+        assert all(callers.map(call, range(200)))
+
+
+def test_a_forked_child_computes_too() -> None:
+    weight, x = int4(400, 6), torch.randn(21, 192)
+    expected = products.int4_product(x, weight.quants, weight.scales, weight.minima, 400)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        found = products.int4_product(x, weight.quants, weight.scales, weight.minima, 400)
+        os._exit(0 if torch.equal(found, expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    weight = int4(16, 2)
+    with pytest.raises(ValueError, match="32 columns meet a weight of 64"):
+        products.int4_product(torch.randn(1, 32), weight.quants, weight.scales, weight.minima, 16)
 
 
 def test_extreme_activations_stay_finite() -> None:
