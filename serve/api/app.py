@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from ..text.model_text import ModelText
 from . import chat, completions, health, models, tokenize
@@ -22,6 +23,15 @@ from .metrics import Metrics
 from .openapi import install_openapi
 from .ports import Engine, Text
 from .settings import ApiSettings
+
+# FastAPI can send traces of requests to where environment variables say. Nothing leaves this server.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 def create_app(engine: Engine, settings: ApiSettings, *, load_text: Callable[[Path], Text] = ModelText.load) -> FastAPI:
@@ -46,6 +56,7 @@ def create_app(engine: Engine, settings: ApiSettings, *, load_text: Callable[[Pa
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.gateway = gateway
     for part in (chat, completions, models, tokenize, health):

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # What nginx logs for a client that left; no such status is ever sent.
 CLIENT_GONE = 499
+# Asked every few seconds by machines; their answers are of interest when someone looks for them.
+_POLLED = frozenset({"/livez", "/readyz", "/metrics"})
 # The protocol layer puts a function under this extension that drops the connection without waiting for unsent bytes.
 ABORT = "tunechat.abort"
 
@@ -105,7 +107,8 @@ class RequestContextMiddleware:
                 "cached_tokens": context.usage.cached_tokens,
                 "first_token_seconds": context.time_to_first_token and round(context.time_to_first_token, 4),
             }
-        log.info("request", extra={key: value for key, value in fields.items() if value is not None})
+        level = logging.DEBUG if route in _POLLED else logging.INFO
+        log.log(level, "request", extra={key: value for key, value in fields.items() if value is not None})
 
 
 def _drop_connection(scope: Scope) -> None:

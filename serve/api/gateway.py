@@ -69,9 +69,11 @@ class Gateway:
         try:
             await self.engine.wait_ready()
             self._text = await asyncio.to_thread(self._load_text, Path(self.info.entry))
-        except Exception as error:
+        except TunechatError as error:
+            self._failure = error.record
+        except Exception:
             log.exception("the model cannot be served")
-            self._failure = error.record if isinstance(error, TunechatError) else INTERNAL
+            self._failure = INTERNAL
         finally:
             self.settled.set()
 

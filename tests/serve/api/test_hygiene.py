@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 import tunechat.serve.api
+from tests.serve.api.harness import MODEL, ScriptedEngine
+from tunechat.serve.api.app import create_app
+from tunechat.serve.api.settings import ApiSettings
+from tunechat.serve.text import ModelText
 
 SOURCES = sorted(Path(tunechat.serve.api.__file__).parent.rglob("*.py"))
 FORBIDDEN = re.compile(r"BaseHTTPMiddleware|\.middleware\(|\burl_for\b|request\.url\b|is_disconnected|CORSMiddleware")
@@ -29,3 +33,12 @@ def test_the_application_imports_quickly_and_without_torch() -> None:
     seconds, _, modules = result.stdout.strip().partition(" ")
     assert modules == "[]"
     assert float(seconds) < 5  # 0.4 on an idle machine
+
+
+def test_no_environment_makes_requests_leave_this_server(
+    monkeypatch: pytest.MonkeyPatch, text: ModelText, entry: Path
+) -> None:
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    app = create_app(ScriptedEngine(text=text, entry=entry), ApiSettings(model=MODEL))
+    assert not app._native_telemetry.enabled()

@@ -49,6 +49,13 @@ async def test_a_request_is_one_line_with_its_numbers(serve: Serve, output: io.S
     assert line["level"] == "info"
 
 
+async def test_what_machines_poll_is_logged_for_those_who_look(serve: Serve, output: io.StringIO) -> None:
+    served = await serve()
+    for path in ("/livez", "/readyz", "/metrics"):
+        await served.client.get(path)
+    assert [line["level"] for line in lines_of(output) if line["message"] == "request"] == ["debug"] * 3
+
+
 async def test_no_canary_sings(serve: Serve, output: io.StringIO) -> None:
     faulty: list[dict[str, Any]] = [{}, {"faults": {3: RuntimeError(PROMPT)}}, {"faults": {3: EngineFailed("dead")}}]
     for engine in faulty:

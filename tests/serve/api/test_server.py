@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -78,6 +79,24 @@ def test_the_grace_runs_out(start: Start) -> None:
         server.popen.send_signal(signal.SIGINT)
         assert "stopping" in "\n".join(lines)
     assert server.end()[0] == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_connection_that_closes_ends_its_request(start: Start, stream: bool) -> None:
+    server = start(gate=3)
+    body = json.dumps(chat(stream=stream)).encode()
+    with socket.create_connection(server.address) as connection:
+        connection.sendall(
+            b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            % (URL.encode(), len(body))
+            + body
+        )
+        time.sleep(0.2)
+    ended = re.compile(rf'tunechat_requests_total.*"{URL}".*status="{200 if stream else 499}"')
+    deadline = time.monotonic() + 10
+    while not ended.search(server.client.get("/metrics").text):
+        assert time.monotonic() < deadline, "the request still runs"
+        time.sleep(0.02)
 
 
 def test_an_engine_that_is_given_up_ends_the_server_with_one_line(start: Start) -> None:
