@@ -46,7 +46,9 @@ def _state(gateway: Gateway) -> str:
         return "draining"
     if gateway.is_ready:
         return "ready"
-    return "failed" if gateway.failure is not None else gateway.engine.state
+    if gateway.failure is not None:
+        return "failed"
+    return "loading" if gateway.engine.is_ready else gateway.engine.state
 
 
 def _status(body: dict[str, Any], *, ok: bool) -> Response:
