@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from load import Figures, figures, run_streams
 from machine import describe
 from peer_model import write_peer_model
+from section import replace_section
 from servers import Server, running
 
 from tunechat.serve.base.prepare import prepare
@@ -62,7 +63,7 @@ def main() -> None:
     report = _report(servers, table, arguments.rounds)
     print(report)
     if arguments.out is not None:
-        _replace_section(arguments.out, report)
+        replace_section(arguments.out, "serving", report)
 
 
 def _servers(home: Path, entry: Path, scratch: Path) -> Iterator[Server]:
@@ -127,16 +128,6 @@ def _report(servers: list[Server], table: Table, rounds: int) -> str:
     lines += [f"- {line}" for line in describe()]
     lines += ["", "```", *(server.shell_line for server in servers), "```"]
     return "\n".join(lines)
-
-
-def _replace_section(path: Path, report: str) -> None:
-    begin, end = "<!-- serving: begin -->", "<!-- serving: end -->"
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{path} has no section between {begin} and {end}")
-    path.write_text(f"{before}{begin}\n{report}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
