@@ -1,4 +1,4 @@
-"""The messages between gateway and engine. Tagged structs, so that the protocol can be found by grepping their names."""
+"""The messages between gateway and engine: tagged structs, so that the protocol is found by grepping their names."""
 
 from __future__ import annotations
 
