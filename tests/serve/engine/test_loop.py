@@ -67,13 +67,14 @@ def test_a_request_too_large_even_alone_fails_and_the_others_go_on() -> None:
             return super().forward(batch)
 
     harness = Harness(Heavy())
-    harness.submit("heavy", [9, 9, 9], greedy(5))
-    harness.submit("light", [1], greedy(1))
-    harness.drain()
-    error = harness.outputs["heavy"][-1].error
-    assert error is not None
-    assert (error.code, error.http_status) == ("out_of_memory", 503)
-    assert harness.result("light") == alone([1], greedy(1))
+    for at in range(5):
+        harness.submit(f"heavy-{at}", [9, 9, 9], greedy(5))
+        harness.submit(f"light-{at}", [1], greedy(1))
+        harness.drain()
+        error = harness.outputs[f"heavy-{at}"][-1].error
+        assert error is not None
+        assert (error.code, error.http_status) == ("out_of_memory", 503)
+        assert harness.result(f"light-{at}") == alone([1], greedy(1))
     assert harness.scheduler.pool.used == 0
 
 

@@ -251,3 +251,10 @@ def test_logits_without_any_finite_value_are_an_error() -> None:
 def test_top_k_draws_among_the_k_largest(logits: NDArray[np.float32], k: int, seed: int) -> None:
     params = SamplingParams(max_tokens=1, top_k=k, seed=seed)
     assert Chooser(params, []).choose(logits, 0) in top_k_ids(logits, k)
+
+
+def test_a_draw_depends_on_seed_and_index_alone() -> None:
+    logits = np.zeros(VOCAB, dtype=np.float32)
+    for seed, index in ((0, 0), (0, 7), (9, 7)):
+        chooser = Chooser(SamplingParams(max_tokens=9, seed=seed), [1, 2, 3])
+        assert chooser.choose(logits, index) == int(uniform(seed, index) * VOCAB)

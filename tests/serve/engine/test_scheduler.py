@@ -189,6 +189,7 @@ def test_a_long_prompt_never_stalls_a_stream() -> None:
         before = len(harness.text("stream"))
         harness.step()
         assert len(harness.text("stream")) == before + 1
+        assert harness.runner.sizes[-1] <= 9
     assert harness.finish("long") == "length"
 
 
@@ -294,3 +295,22 @@ def test_no_tokens_may_be_asked_for() -> None:
     assert (output.tokens, output.finish) == ([], "length")
     assert output.prompt_logprobs is not None
     assert len(output.prompt_logprobs) == 3
+
+
+def test_log_probabilities_of_long_prompts_never_need_many_rows_at_once() -> None:
+    harness = Harness(ToyRunner(blocks=200, max_tokens=300))
+    for at in range(3):
+        harness.submit(str(at), [at] * 200, greedy(1, prompt_logprobs=0))
+    harness.drain()
+    assert max(harness.runner.logit_rows) <= 64 + 3
+    assert all(len(harness.outputs[str(at)][0].prompt_logprobs or []) == 200 for at in range(3))
+
+
+def test_a_newcomer_does_not_take_the_block_that_a_running_sequence_needs_next() -> None:
+    harness = Harness(ToyRunner(blocks=10))
+    harness.submit("runs", [1] * 33, greedy(7))
+    harness.step()
+    harness.submit("comes", [2], greedy(3))
+    harness.drain()
+    assert harness.scheduler.preemptions == 0
+    assert harness.result("comes") == alone([2], greedy(3))

@@ -56,9 +56,13 @@ class ToyRunner:
         self.vocab_size = VOCAB
         self.memory = np.full((blocks * block_size, 2), -1, dtype=np.int32)
         self.steps = 0
+        self.sizes: list[int] = []
+        self.logit_rows: list[int] = []
 
     def forward(self, batch: Batch) -> torch.Tensor:
         self.steps += 1
+        self.sizes.append(batch.size)
+        self.logit_rows.append(len(batch.logit_rows))
         assert batch.size <= self.max_batch_tokens
         assert len(set(batch.slots.tolist())) == batch.size
         self.memory[batch.slots, 0] = batch.tokens
