@@ -12,12 +12,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.serve.api.harness import LEAKS, MODEL, ScriptedEngine, write_entry
-from tests.serve.api.server_process import Process, Start, begin
 from tunechat.serve.api.app import create_app
 from tunechat.serve.api.gateway import Gateway
 from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.text import ModelText
+from tunechat.tests.serve.api.harness import LEAKS, MODEL, ScriptedEngine, write_entry
+from tunechat.tests.serve.api.server_process import Process, Start, begin
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import json
 import sys
 from pathlib import Path
 
-from tests.serve.api.harness import MODEL, ScriptedEngine
 from tunechat.serve.api.app import create_app
 from tunechat.serve.api.server import run
 from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.contract.errors import ErrorRecord, TunechatError
 from tunechat.serve.text import ModelText
+from tunechat.tests.serve.api.harness import MODEL, ScriptedEngine
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.serve.api.harness import score
 from tunechat.serve.api.assembly import SequenceText
 from tunechat.serve.api.events import Delta, Finished, ScoredToken
 from tunechat.serve.contract.messages import SequenceOutput
 from tunechat.serve.text import ModelText, StopMatcher
+from tunechat.tests.serve.api.harness import score
 
 TEXTS = st.text(alphabet="ab é漢👍", max_size=30)
 STOPS = st.lists(st.text(alphabet="ab é漢👍", min_size=1, max_size=4), max_size=16)

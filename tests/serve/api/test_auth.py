@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import call, chat, make_scope
 from tunechat.serve.api import auth
 from tunechat.serve.api.auth import OPEN_PATHS, KeyRing, bearer_key
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import call, chat, make_scope
 
 KEYS = ("first-key-1234", "second-key-5678")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

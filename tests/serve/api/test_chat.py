@@ -11,10 +11,10 @@ import pytest
 from openai.types.chat import ChatCompletion
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import CONTEXT, FINGERPRINT, MODEL, call, chat, make_scope
 from tunechat.serve.api.schemas.chat import ChatRequest
 from tunechat.serve.contract.errors import EngineFailed, ErrorRecord, Overloaded, Unavailable
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import CONTEXT, FINGERPRINT, MODEL, call, chat, make_scope
 
 URL = "/v1/chat/completions"
 # Fields that are refused by name, with a value that would change the answer.

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import FINGERPRINT, MODEL, chat, events_of
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import FINGERPRINT, MODEL, chat, events_of
 
 
 async def chunks_of(serve: Serve, engine: dict[str, Any] | None = None, **fields: Any) -> list[Any]:

@@ -10,9 +10,9 @@ import pytest
 from openai.types import Completion
 from openai.types.completion_create_params import CompletionCreateParamsBase
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import CONTEXT, FINGERPRINT, MODEL, completion, events_of
 from tunechat.serve.api.schemas.completions import CompletionRequest
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import CONTEXT, FINGERPRINT, MODEL, completion, events_of
 
 URL = "/v1/completions"
 

@@ -6,8 +6,8 @@ import asyncio
 import json
 from typing import Any
 
-from tests.serve.api.conftest import Serve, Served
-from tests.serve.api.harness import Answer, call, chat, events_of, make_scope
+from tunechat.tests.serve.api.conftest import Serve, Served
+from tunechat.tests.serve.api.harness import Answer, call, chat, events_of, make_scope
 
 URL = "/v1/chat/completions"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import LEAKS, chat
 from tunechat.serve.api.errors import INTERNAL, error_body, error_headers, public_record
 from tunechat.serve.contract.errors import (
     ErrorRecord,
@@ -15,6 +13,8 @@ from tunechat.serve.contract.errors import (
     Unauthorized,
     Unavailable,
 )
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import LEAKS, chat
 
 
 @pytest.mark.parametrize(

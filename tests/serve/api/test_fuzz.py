@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.serve.api.harness import LEAKS, MODEL, ScriptedEngine, write_entry
 from tunechat.serve.api.app import create_app
 from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.text import ModelText
+from tunechat.tests.serve.api.harness import LEAKS, MODEL, ScriptedEngine, write_entry
 
 _FOLDER = tempfile.TemporaryDirectory()
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import MODEL, ScriptedEngine, chat, completion
 from tunechat.serve.api.app import create_app
 from tunechat.serve.api.gateway import prefix_salt
 from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.text import ModelText
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import MODEL, ScriptedEngine, chat, completion
 
 
 async def test_text_files_that_cannot_be_read_end_the_server(text: ModelText, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import MODEL, chat
 from tunechat.serve.contract.errors import ErrorRecord
 from tunechat.serve.contract.messages import Loading
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import MODEL, chat
 
 
 async def test_alive_before_any_model_is_loaded_and_not_ready(serve: Serve) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import call, make_scope
 from tunechat.serve.api.hosts import host_name
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import call, make_scope
 
 JSON = {"content-type": "application/json"}
 GOOD_HOSTS = ["localhost", "localhost:8000", "127.0.0.1:9", "[::1]:8000", "127.8.9.1", "LOCALHOST"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import tunechat.serve.api
-from tests.serve.api.harness import MODEL, ScriptedEngine
 from tunechat.serve.api.app import create_app
 from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.text import ModelText
+from tunechat.tests.serve.api.harness import MODEL, ScriptedEngine
 
 SOURCES = sorted(Path(tunechat.serve.api.__file__).parent.rglob("*.py"))
 FORBIDDEN = re.compile(r"BaseHTTPMiddleware|\.middleware\(|\burl_for\b|request\.url\b|is_disconnected|CORSMiddleware")

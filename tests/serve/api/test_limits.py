@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import call, chat, make_scope
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import call, chat, make_scope
 
 JSON = {"content-type": "application/json"}
 CAP = 2048

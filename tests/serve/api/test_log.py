@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import chat, completion
 from tunechat.serve.api.log import _QUIET, configure_logging
 from tunechat.serve.contract.errors import EngineFailed
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import chat, completion
 
 KEY = "canary-key-5f3a"
 PROMPT = "canary-prompt-77"

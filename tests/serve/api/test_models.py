@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from openai.types import Model
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import CONTEXT, MODEL
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import CONTEXT, MODEL
 
 
 async def test_the_served_model_is_listed(serve: Serve) -> None:

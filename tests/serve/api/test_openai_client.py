@@ -5,9 +5,9 @@ from __future__ import annotations
 import openai
 import pytest
 
-from tests.serve.api.conftest import Serve, Served
-from tests.serve.api.harness import MODEL
 from tunechat.serve.contract.errors import EngineFailed, Overloaded
+from tunechat.tests.serve.api.conftest import Serve, Served
+from tunechat.tests.serve.api.harness import MODEL
 
 
 def client_of(served: Served, retries: int = 0) -> openai.AsyncOpenAI:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.serve.api.conftest import Serve
 from tunechat.serve.api.schemas.chat import ChatRequest
+from tunechat.tests.serve.api.conftest import Serve
 
 
 async def document_of(serve: Serve) -> Any:

@@ -9,8 +9,8 @@ import time
 
 import psutil
 
-from tests.serve.api.harness import chat
-from tests.serve.api.server_process import Start
+from tunechat.tests.serve.api.harness import chat
+from tunechat.tests.serve.api.server_process import Start
 
 URL = "/v1/chat/completions"
 

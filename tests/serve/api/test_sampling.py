@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import CONTEXT, chat, completion
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import CONTEXT, chat, completion
 
 BIG = 1 << 24
 BOUNDS: list[tuple[str, float, float]] = [

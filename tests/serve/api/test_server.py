@@ -15,11 +15,11 @@ import httpx
 import psutil
 import pytest
 
-from tests.serve.api.harness import chat, events_of
-from tests.serve.api.server_process import Start
 from tunechat.serve.api.server import bind, refuse_open_public
 from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.contract.errors import ConfigError
+from tunechat.tests.serve.api.harness import chat, events_of
+from tunechat.tests.serve.api.server_process import Start
 
 ROOT = Path(__file__).parents[3]
 URL = "/v1/chat/completions"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve, Served
-from tests.serve.api.harness import LEAKS, Answer, call, chat, completion, events_of, make_scope
 from tunechat.serve.contract.errors import EngineFailed, ErrorRecord
+from tunechat.tests.serve.api.conftest import Serve, Served
+from tunechat.tests.serve.api.harness import LEAKS, Answer, call, chat, completion, events_of, make_scope
 
 ANSWER = "abcdefghijklmnopqrst"
 FAULTS = [

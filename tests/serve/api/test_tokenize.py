@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.serve.api.conftest import Serve
-from tests.serve.api.harness import CONTEXT, MODEL
+from tunechat.tests.serve.api.conftest import Serve
+from tunechat.tests.serve.api.harness import CONTEXT, MODEL
 
 
 async def test_there_and_back(serve: Serve) -> None:

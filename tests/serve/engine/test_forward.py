@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.serve.engine.paging import Pages, Placed
-from tests.tiny_models import VOCABULARY, make_tiny
 from tunechat.serve.base.prepare import prepare
 from tunechat.serve.contract.errors import ConfigError, ModelError
 from tunechat.serve.engine import runner as runner_module
 from tunechat.serve.engine.options import EngineOptions
 from tunechat.serve.engine.runner import Runner, build_runner
 from tunechat.serve.kernels import decoder, products
+from tunechat.tests.serve.engine.paging import Pages, Placed
+from tunechat.tests.tiny_models import VOCABULARY, make_tiny
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
