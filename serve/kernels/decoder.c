@@ -86,11 +86,12 @@ static inline void rotate(float *x, const float *cosines, const float *sines, lo
     }
 }
 
-/* The paged cache of one layer: keys and values [blocks, kv_heads, block_size, d], float32 or float16. */
+/* The paged cache of one layer: keys and values [blocks, kv_heads, block_size, d], float32 or float16; blocks are
+ * `stride` elements apart. */
 typedef struct {
     void *keys, *values;
     int kind;
-    long kv_heads, block_size, d;
+    long stride, kv_heads, block_size, d;
 } Cache;
 
 static inline void store_vector(void *cache, int kind, long at, const float *x, long d) {
@@ -102,7 +103,7 @@ static inline void store_vector(void *cache, int kind, long at, const float *x, 
 static inline void store_token(const Cache *cache, const float *k, const float *v, int64_t slot) {
     long block = slot / cache->block_size, offset = slot % cache->block_size;
     for (long h = 0; h < cache->kv_heads; h++) {
-        long at = ((block * cache->kv_heads + h) * cache->block_size + offset) * cache->d;
+        long at = block * cache->stride + (h * cache->block_size + offset) * cache->d;
         store_vector(cache->keys, cache->kind, at, k + h * cache->d, cache->d);
         store_vector(cache->values, cache->kind, at, v + h * cache->d, cache->d);
     }
@@ -138,10 +139,11 @@ static void rotate_tokens(const void *context, long begin, long end) {
  * writes keys and values to the cache at each token's slot. */
 void rotate_and_store(float *qkv, long t, long heads, long kv_heads, long d, const float *cosines, const float *sines,
                       long half, const int32_t *positions, const int64_t *slots, const float *q_norm,
-                      const float *k_norm, float eps, void *keys, void *values, int kind, long block_size) {
+                      const float *k_norm, float eps, void *keys, void *values, int kind, long stride,
+                      long block_size) {
     Tokens tokens = {.qkv = qkv, .heads = heads, .half = half, .cosines = cosines, .sines = sines, .q_norm = q_norm,
                      .k_norm = k_norm, .eps = eps, .positions = positions, .slots = slots,
-                     .cache = {keys, values, kind, kv_heads, block_size, d}};
+                     .cache = {keys, values, kind, stride, kv_heads, block_size, d}};
     run_small(rotate_tokens, &tokens, t);
 }
 
@@ -153,8 +155,8 @@ static void store_tokens(const void *context, long begin, long end) {
 
 /* Writes keys and values [t, kv_heads, d] to the cache, as they are. */
 void store(const float *k, const float *v, long t, long kv_heads, long d, const int64_t *slots, void *keys, void *values,
-           int kind, long block_size) {
-    Tokens tokens = {.k = k, .v = v, .slots = slots, .cache = {keys, values, kind, kv_heads, block_size, d}};
+           int kind, long stride, long block_size) {
+    Tokens tokens = {.k = k, .v = v, .slots = slots, .cache = {keys, values, kind, stride, kv_heads, block_size, d}};
     run_small(store_tokens, &tokens, t);
 }
 
@@ -179,7 +181,7 @@ typedef struct {
 
 static inline long cache_index(const Cache *cache, const Query *query, long position) {
     long block = query->table[position / cache->block_size];
-    return ((block * cache->kv_heads + query->head) * cache->block_size + position % cache->block_size) * cache->d;
+    return block * cache->stride + (query->head * cache->block_size + position % cache->block_size) * cache->d;
 }
 
 static inline __attribute__((always_inline)) void score_heads(const int kind, const int count, const Attention *a,
@@ -281,9 +283,10 @@ static void attend_items(const void *context, long begin, long end) {
  * them (0: all); scores are capped to +-softcap by tanh unless that is 0. Queries stand in rows of `q_stride` floats;
  * block_tables is [sequences, table_width]. */
 void paged_attention(const float *q, long q_stride, long t, long heads, long kv_heads, long d, void *keys, void *values,
-                     int kind, long block_size, const int32_t *block_tables, long table_width, const int32_t *sequences,
-                     const int32_t *positions, long window, float scale, float softcap, float *y) {
-    Attention a = {{keys, values, kind, kv_heads, block_size, d}, q, q_stride, heads, window, block_tables, sequences,
+                     int kind, long stride, long block_size, const int32_t *block_tables, long table_width,
+                     const int32_t *sequences, const int32_t *positions, long window, float scale, float softcap,
+                     float *y) {
+    Attention a = {{keys, values, kind, stride, kv_heads, block_size, d}, q, q_stride, heads, window, block_tables, sequences,
                    positions, table_width, scale, softcap, y};
     run_parallel(attend_items, &a, t * kv_heads * ((heads / kv_heads + 3) / 4));
 }

@@ -1,7 +1,8 @@
 """What a decoder layer does between its products, over a packed row of tokens and a paged cache.
 
-The cache of a layer is a pair of tensors [blocks, kv_heads, block_size, head_dim], float32 or float16 on the CPU. On a
-CPU with the C kernels each function is one call into them; elsewhere torch does the same.
+The cache of a layer is a pair of tensors [blocks, kv_heads, block_size, head_dim], float32 or float16 on the CPU; a
+block is contiguous, blocks may lie apart. On a CPU with the C kernels each function is one call into them; elsewhere
+torch does the same.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def rotate_and_store(
         c.rotate_and_store(
             qkv.data_ptr(), t, heads, kv_heads, d, cosines.data_ptr(), sines.data_ptr(), cosines.shape[1],
             positions.data_ptr(), slots.data_ptr(), _pointer(q_norm), _pointer(k_norm), eps,
-            keys.data_ptr(), values.data_ptr(), _KINDS[keys.dtype], keys.shape[2],
+            keys.data_ptr(), values.data_ptr(), _KINDS[keys.dtype], keys.stride(0), keys.shape[2],
         )  # fmt: skip
         return qkv[:, : heads * d]
     split = qkv.view(t, heads + 2 * kv_heads, d)
@@ -90,7 +91,7 @@ def store(k: Tensor, v: Tensor, slots: Tensor, keys: Tensor, values: Tensor) -> 
         k, v = k.contiguous(), v.contiguous()
         c.store(
             k.data_ptr(), v.data_ptr(), k.shape[0], k.shape[1], k.shape[2], slots.data_ptr(),
-            keys.data_ptr(), values.data_ptr(), _KINDS[keys.dtype], keys.shape[2],
+            keys.data_ptr(), values.data_ptr(), _KINDS[keys.dtype], keys.stride(0), keys.shape[2],
         )  # fmt: skip
         return
     block, offset = slots // keys.shape[2], slots % keys.shape[2]
@@ -124,8 +125,8 @@ def paged_attention(
     y = torch.empty(t, heads * d)
     c.paged_attention(
         q.data_ptr(), q.stride(0), t, heads, kv_heads, d, keys.data_ptr(), values.data_ptr(), _KINDS[keys.dtype],
-        block_size, block_tables.data_ptr(), block_tables.shape[1], sequences.data_ptr(), positions.data_ptr(),
-        window, scale, softcap, y.data_ptr(),
+        keys.stride(0), block_size, block_tables.data_ptr(), block_tables.shape[1], sequences.data_ptr(),
+        positions.data_ptr(), window, scale, softcap, y.data_ptr(),
     )  # fmt: skip
     return y
 

@@ -21,9 +21,9 @@ _SIGNATURES = {
     "dense_product": "p ll p i l pp",
     "add_rms_norm": "pp ll p f p",
     "silu_product": "p ll p",
-    "rotate_and_store": "p llll pp l pp pp f pp i l",
-    "store": "pp lll p pp i l",
-    "paged_attention": "p lllll pp i l p l pp l ff p",
+    "rotate_and_store": "p llll pp l pp pp f pp i ll",
+    "store": "pp lll p pp i ll",
+    "paged_attention": "p lllll pp i ll p l pp l ff p",
 }
 
 
