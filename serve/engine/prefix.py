@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 
 class Namespace(NamedTuple):
-    """Whose blocks may be shared: those computed with the same weights, for the same tenant."""
+    """Whose blocks may be shared: those computed with the same weights, for the same tenant, in the same epoch.
+
+    A new epoch begins when something computed before may be wrong.
+    """
 
     adapter: str
     salt: str
+    epoch: int = 0
 
 
 class BlockKey(NamedTuple):

@@ -44,7 +44,7 @@ def sample(plan: Plan, logits: torch.Tensor) -> list[Sampled]:
     Rows do not influence each other. A row with NaN, or without a finite largest value, gives its own sequence an
     error. `logits` is only read.
     """
-    rows = _Rows(logits)
+    rows = Rows(logits)
     results = []
     for work in plan:
         if not work.samples and not work.prompt_rows:
@@ -57,7 +57,7 @@ def sample(plan: Plan, logits: torch.Tensor) -> list[Sampled]:
     return results
 
 
-def _sample(work: Work, rows: _Rows) -> Sampled:
+def _sample(work: Work, rows: Rows) -> Sampled:
     params = work.sequence.params
     wanted = work.prompt_rows
     first = rows.take(len(wanted) + work.samples)
@@ -76,7 +76,7 @@ def _sample(work: Work, rows: _Rows) -> Sampled:
     return Sampled(token=token, logprob=logprob, prompt_logprobs=prompt_logprobs)
 
 
-class _Rows:
+class Rows:
     """The rows of a logits tensor, read one after another; the largest of each computed where the tensor lies."""
 
     def __init__(self, logits: torch.Tensor) -> None:
@@ -102,13 +102,14 @@ class _Rows:
             best = int(self.host[row].argmax())
             largest = float(self.host[row, best])
         else:
-            best, largest = self._device_best[row]
+            best, largest = self.device_best[row]
         if not math.isfinite(largest):
             raise FloatingPointError("logits are not finite")
         return best
 
     @cached_property
-    def _device_best(self) -> list[tuple[int, float]]:
+    def device_best(self) -> list[tuple[int, float]]:
+        """Id and value of the largest logit of every row, found where the tensor lies."""
         best = self._logits.argmax(dim=-1, keepdim=True)
         largest = self._logits.gather(1, best)
         return list(zip(best[:, 0].tolist(), largest[:, 0].tolist(), strict=True))

@@ -55,6 +55,7 @@ class Scheduler:
         self.max_prefill = limits.batch_tokens
         self._by_id: dict[str, Sequence] = {}
         self._arrivals = 0
+        self._epoch = 0
 
     @property
     def has_work(self) -> bool:
@@ -71,6 +72,7 @@ class Scheduler:
         if submit.sequence in self._by_id:
             raise IntegrityError(f"sequence {submit.sequence!r} was submitted twice")
         sequence = Sequence.of(submit, self._arrivals)
+        sequence.enter(self._epoch)
         self._arrivals += 1
         self._by_id[sequence.id] = sequence
         self.waiting.add(sequence)
@@ -145,10 +147,13 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.preemptions += 1
         self._release(sequence)
+        sequence.enter(self._epoch)
         self.waiting.put_back(sequence)
 
     def _admit(self, prefilling: list[Sequence], budget: int) -> None:
         """Admit waiting sequences while this step has tokens to spare for them; adds them to `prefilling`."""
+        if not self.waiting or not self.pool.free or len(self.running) >= self.max_running:
+            return
         coming = {key for sequence in prefilling if (key := self._next_key(sequence)) is not None}
         most = self.max_running - len(self.running)
         refusals = 0
@@ -226,6 +231,10 @@ class Scheduler:
     def _commit(self, work: Work, result: Sampled) -> SequenceOutput | None:
         sequence = work.sequence
         if result.error is not None:
+            # Keys and values that are no numbers may be in the prefix cache by now: nobody may find them there.
+            self._epoch += 1
+            for other in self.waiting:
+                other.enter(self._epoch)
             return self.fail(sequence, result.error)
         sequence.computed = work.end
         self._register(sequence)

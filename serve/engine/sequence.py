@@ -89,6 +89,10 @@ class Sequence:
         """The key of its block number `index`, which must be full, after the block that `parent` names."""
         return BlockKey(parent, self.tokens[index * block_size : (index + 1) * block_size].tobytes())
 
+    def enter(self, epoch: int) -> None:
+        """Share blocks only with what is computed in this epoch; for a sequence of which nothing is computed."""
+        self.namespace = self.parent = self.namespace._replace(epoch=epoch)
+
     def reset(self) -> None:
         """Forget what was computed, as after its blocks are released. Tokens and draws stay."""
         self.computed = self.registered = 0

@@ -120,6 +120,22 @@ def test_values_that_are_no_numbers_end_one_request() -> None:
     assert harness.result("good") == alone([1], greedy(1))
 
 
+def test_what_was_computed_before_values_went_wrong_is_not_used_again() -> None:
+    runner = Broken(poison=33)
+    harness = Harness(runner)
+    prompt = [33] * 20
+    harness.submit("bad", prompt, greedy(5))
+    harness.step()
+    runner.poison = -1
+    harness.submit("same", prompt, greedy(5))
+    harness.drain()
+    assert harness.outputs["bad"][-1].error is not None
+    assert harness.outputs["same"][-1].cached_tokens == 0
+    harness.submit("later", prompt, greedy(5))
+    harness.drain()
+    assert harness.outputs["later"][-1].cached_tokens == 16
+
+
 def test_the_loop_serves_beats_and_leaves_when_told() -> None:
     harness = Harness()
     harness.submit("a", [1, 2], greedy(3))

@@ -18,7 +18,7 @@ from tunechat.serve.engine.chooser import Chooser
 from tunechat.serve.engine.filters import draw, keep_min_p, keep_top_p, top_k_ids, weights_of
 from tunechat.serve.engine.logprobs import token_logprob
 from tunechat.serve.engine.plan import Plan, Work
-from tunechat.serve.engine.sampler import sample
+from tunechat.serve.engine.sampler import Rows, sample
 from tunechat.serve.engine.sequence import Sequence
 from tunechat.serve.engine.uniform import uniform
 from tunechat.tests.serve.engine.harness import greedy
@@ -258,3 +258,9 @@ def test_a_draw_depends_on_seed_and_index_alone() -> None:
     for seed, index in ((0, 0), (0, 7), (9, 7)):
         chooser = Chooser(SamplingParams(max_tokens=9, seed=seed), [1, 2, 3])
         assert chooser.choose(logits, index) == int(uniform(seed, index) * VOCAB)
+
+
+@given(st.lists(LOGITS, min_size=1, max_size=4))
+def test_the_largest_is_the_same_wherever_it_is_looked_for(rows: list[NDArray[np.float32]]) -> None:
+    found = Rows(torch.from_numpy(np.stack(rows)))
+    assert [token for token, _ in found.device_best] == [found.argmax(row) for row in range(len(rows))]
