@@ -99,17 +99,20 @@ class Engine:
 
     def run(self) -> None:
         """Serve until told to shut down. Raises what a step raised: the engine is of no use after that."""
-        is_checked = True
+        was_idle = True
         while not self._stops:
             self.beat()
             if self.scheduler.has_work:
+                if was_idle:
+                    self._tell_stats()
+                was_idle = False
                 self.step()
-                is_checked = False
                 self.receive(0.0)
                 continue
-            if not is_checked:
+            if not was_idle:
                 self.scheduler.check_integrity()
-                is_checked = True
+                self._tell_stats()
+                was_idle = True
             self.receive(HEARTBEAT_SECONDS)
 
     def step(self) -> None:
@@ -136,10 +139,13 @@ class Engine:
 
     def beat(self) -> None:
         """Show the gateway that the loop turns, once a second."""
-        now = time.monotonic()
-        if now - self._last_heartbeat >= HEARTBEAT_SECONDS:
-            self._last_heartbeat = now
-            self._send(Heartbeat(stats=self.stats))
+        if time.monotonic() - self._last_heartbeat >= HEARTBEAT_SECONDS:
+            self._tell_stats()
+
+    def _tell_stats(self) -> None:
+        """Send a heartbeat now: when work begins and when it ends, so that the gauges never call a busy engine idle."""
+        self._last_heartbeat = time.monotonic()
+        self._send(Heartbeat(stats=self.stats))
 
     @property
     def stats(self) -> EngineStats:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tunechat.serve.contract.messages import Heartbeat, Shutdown
+from tunechat.serve.contract.messages import FromEngine, Heartbeat, Shutdown, StepOutputs, Submit
 from tunechat.serve.engine.batch import Batch
 from tunechat.serve.engine.block_pool import IntegrityError
 from tunechat.tests.serve.engine.harness import Harness, greedy
@@ -152,6 +152,30 @@ def test_the_loop_serves_beats_and_leaves_when_told() -> None:
     assert beats
     assert beats[0].stats.blocks_total == harness.runner.blocks
     assert beats[0].stats.resident_bytes > 1 << 20
+
+
+def test_the_gauges_show_work_from_before_its_first_token_until_it_has_ended() -> None:
+    harness = Harness()
+    harness.inbox.put(Submit(sequence="a", prompt=[1, 2], params=greedy(2)))
+
+    def leave_when_free() -> None:
+        if isinstance(harness.sent[-1], Heartbeat) and harness.finish("a"):
+            harness.inbox.put(Shutdown())
+
+    collect = harness.engine._send
+
+    def send(message: FromEngine) -> None:
+        collect(message)
+        leave_when_free()
+
+    harness.engine._send = send  # type: ignore[method-assign]
+    harness.engine.run()
+    kinds = [
+        type(message).__name__ if isinstance(message, StepOutputs) else message.stats.running + message.stats.waiting
+        for message in harness.sent
+        if isinstance(message, StepOutputs | Heartbeat)
+    ]
+    assert kinds[-5:] == [0, 1, "StepOutputs", "StepOutputs", 0]
 
 
 def test_accounts_are_checked_when_the_engine_becomes_idle() -> None:
