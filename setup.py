@@ -13,7 +13,7 @@ X86_64 = platform.machine().lower() in {"x86_64", "amd64"}
 kernels = Extension(
     "tunechat.serve.kernels._kernels",
     sources=["serve/kernels/products.c", "serve/kernels/decoder.c", "serve/kernels/pool.c"],
-    depends=["serve/kernels/common.h", "serve/kernels/pool.h", "serve/kernels/tiles.h"],
+    depends=[f"serve/kernels/{name}.h" for name in ("common", "lanes256", "lanes512", "pool", "tiles")],
     extra_compile_args=["-O3", "-mavx2", "-mfma", "-mf16c", "-ffp-contract=off", "-pthread", "-std=gnu11"],
     extra_link_args=["-pthread", "-lm"],
     optional=True,

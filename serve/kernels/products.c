@@ -60,20 +60,20 @@ static void quantize_rows(const void *context, long begin, long end) {
         quantize_row(p->input + r * p->k, blocks, p->x.q + r * p->k, p->x.scales + r * blocks, p->x.sums + r * blocks);
 }
 
-/* Rounds the input, then runs `groups` over all groups of outputs. */
-static void run_product(Product *p, LoopBody groups) {
+/* Rounds the input, then runs `groups` over all groups of outputs, `width` of them an item. */
+static void run_product(Product *p, LoopBody groups, long width) {
     long blocks = p->k / BLOCK;
     float *memory = scratch((size_t)p->m * (p->k * sizeof(int16_t) + 2 * blocks * sizeof(float)));
     p->x = (Quantized){(int16_t *)(memory + 2 * p->m * blocks), memory, memory + p->m * blocks};
     if (p->m < FEW_ROWS) quantize_rows(p, 0, p->m);
     else run_parallel(quantize_rows, p, p->m);
-    run_parallel(groups, p, (p->n + GROUP - 1) / GROUP);
+    run_parallel(groups, p, (p->n + width * GROUP - 1) / (width * GROUP));
 }
 
-static inline __m256i two_columns(const int16_t *q) {
+static inline int32_t two_words(const int16_t *q) {
     int32_t word;
     memcpy(&word, q, 4);
-    return _mm256_set1_epi32(word);
+    return word;
 }
 
 static inline __m256 half8(const uint16_t *h) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)h)); }
@@ -94,23 +94,13 @@ static inline void store_group(const Product *p, long row, long group, __m256 v)
 
 /* ---- int4 and int8 ------------------------------------------------------------------------------------------------- */
 
-#define NAMED(name) name##_avx2
-#define DOT(sum, w, x) _mm256_add_epi32(sum, _mm256_madd_epi16(w, x))
-#define TILE 4
+#include "lanes256.h"
 #include "tiles.h"
-#undef NAMED
-#undef DOT
-#undef TILE
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni")
-#define NAMED(name) name##_vnni
-#define DOT(sum, w, x) _mm256_dpwssd_epi32(sum, w, x)
-#define TILE 8
+#include "lanes512.h"
 #include "tiles.h"
-#undef NAMED
-#undef DOT
-#undef TILE
 #pragma GCC pop_options
 
 static int vnni_allowed = 1;
@@ -125,14 +115,16 @@ void allow_vnni(int allowed) { vnni_allowed = allowed; }
 void int4_product(const float *x, long m, long k, const uint8_t *quants, const uint16_t *scales, const uint16_t *minima,
                   long n, const float *bias, float *y) {
     Product p = {x, m, k, n, .quants = quants, .scales = scales, .minima = minima, .bias = bias, .y = y};
-    run_product(&p, uses_vnni() ? int4_groups_vnni : int4_groups_avx2);
+    if (uses_vnni()) run_product(&p, int4_groups_vnni, 2);
+    else run_product(&p, int4_groups_avx2, 1);
 }
 
 /* y [m, n] = x [m, k] * W^T (+ bias), W int8 [n, k]. */
 void int8_product(const float *x, long m, long k, const int8_t *quants, const uint16_t *scales, long n, const float *bias,
                   float *y) {
     Product p = {x, m, k, n, .quants = quants, .scales = scales, .bias = bias, .y = y};
-    run_product(&p, uses_vnni() ? int8_groups_vnni : int8_groups_avx2);
+    if (uses_vnni()) run_product(&p, int8_groups_vnni, 2);
+    else run_product(&p, int8_groups_avx2, 1);
 }
 
 /* ---- dense -------------------------------------------------------------------------------------------------------- */
