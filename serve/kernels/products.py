@@ -84,7 +84,7 @@ def int4_reference(
     codes = nibbles.permute(1, 0, 3, 2, 5, 6, 4).reshape(blocks, groups * 8, BLOCK)
     scale = scales.permute(1, 0, 2).reshape(blocks, 1, -1).float()
     minimum = minima.permute(1, 0, 2).reshape(blocks, 1, -1).float()
-    return tiled(lambda tile: _block_sums(tile, codes, scale, minimum)[:, :rows], x, bias)
+    return tiled(lambda tile: _block_sums(tile, codes.float(), scale, minimum)[:, :rows], x, bias)
 
 
 def int8_reference(x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: Tensor | None = None) -> Tensor:
@@ -92,14 +92,17 @@ def int8_reference(x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: T
     groups, blocks, _ = quants.shape
     codes = quants.view(groups, blocks, 16, 8, 2).permute(1, 0, 3, 2, 4).reshape(blocks, groups * 8, BLOCK)
     scale = scales.permute(1, 0, 2).reshape(blocks, 1, -1).float()
-    return tiled(lambda tile: _block_sums(tile, codes, scale, None)[:, :rows], x, bias)
+    return tiled(lambda tile: _block_sums(tile, codes.double(), scale, None)[:, :rows], x, bias)
 
 
 def _block_sums(x: Tensor, codes: Tensor, scale: Tensor, minimum: Tensor | None) -> Tensor:
-    """Sums over blocks, in order. Those inside a block are of whole numbers, exact in float64."""
+    """Sums over blocks, in order. Those inside a block are of whole numbers, exact in the type of `codes`.
+
+    For int4 that is float32: no sum exceeds 32 * 15 * 32767, less than 2 ** 24.
+    """
     q, x_scale = quantize_rows(x)
     q, x_scale = q.permute(1, 0, 2), x_scale.permute(1, 0, 2)
-    whole = torch.bmm(q.double(), codes.double().transpose(1, 2)).float()
+    whole = torch.bmm(q.to(codes.dtype), codes.transpose(1, 2)).float()
     sums = x_scale * q.sum(dim=-1, keepdim=True)
     total = torch.zeros(x.shape[0], codes.shape[1], device=x.device)
     for b in range(codes.shape[0]):
