@@ -100,6 +100,7 @@ class _EngineCollector(Collector):
             "preemptions": ("Times that a sequence gave its blocks back.", stats.preemptions),
             "aborted": ("Sequences aborted.", stats.aborted),
             "busy_seconds": ("Time spent in steps.", stats.busy_seconds),
+            "restarts": ("Engines started after one that died.", engine.restarts),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"tunechat_engine_{name}", text, value=value)

@@ -26,6 +26,9 @@ class Engine(Protocol):
     def stats(self) -> EngineStats: ...
 
     @property
+    def restarts(self) -> int: ...
+
+    @property
     def loading(self) -> Loading | None: ...
 
     @property

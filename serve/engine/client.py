@@ -78,6 +78,7 @@ class EngineClient:
         self._task: asyncio.Task[None] | None = None
         self._streams: dict[str, OutputStream] = {}
         self._pace = Pace()
+        self._engines = 0
 
     @property
     def state(self) -> State:
@@ -115,6 +116,11 @@ class EngineClient:
     def pending(self) -> int:
         """Sequences submitted and not ended."""
         return len(self._streams)
+
+    @property
+    def restarts(self) -> int:
+        """How many engines were started after the first."""
+        return max(0, self._engines - 1)
 
     @property
     def pid(self) -> int | None:
@@ -237,6 +243,7 @@ class EngineClient:
         """One engine's life."""
         self._loading, self._cause = Loading(stage="starting"), None
         self._child = await Child.spawn(self._command, self.options, self._receive, self._lose)
+        self._engines += 1
         try:
             if not self._is_closed:
                 await self._watch(self._child)

@@ -67,6 +67,7 @@ class ScriptedEngine:
     loading: Loading | None = None
     failure: ErrorRecord | None = None
     stats: EngineStats = field(default_factory=EngineStats)
+    restarts: int = 0
     blocks: int = 1024
     submitted: list[tuple[list[int], SamplingParams]] = field(default_factory=list)
     salts: list[str] = field(default_factory=list)

@@ -178,6 +178,7 @@ async def fail_in_flight(client: EngineClient, hurt: Callable[[int], None]) -> N
     assert caught.value.retry_after is not None
     await client.wait_ready()
     assert client.failure is not None
+    assert client.restarts == 1
     assert client.pid != pid
     assert not is_alive(pid)
     assert await collect(client, "again", [1, 2], greedy(5)) == alone([1, 2], greedy(5))
