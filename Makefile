@@ -35,8 +35,8 @@ serve: $(STAMP) ## Fetch the default model, if it is not here yet, and serve it.
 test: $(STAMP) ## Run the tests, without the long ones.
 	$(BIN)/python -m pytest -m "not acceptance" $(ARGS)
 
-acceptance: $(STAMP) ## Run the long checks: evaluations and end-to-end flows.
-	$(BIN)/python -m pytest -m acceptance $(ARGS)
+acceptance: $(STAMP) ## Run the long checks and keep their table in docs/acceptance.md.
+	$(BIN)/python -m pytest -m acceptance --table docs/acceptance.md $(ARGS)
 
 # The folder of a checkout may have a name that is no package's; mypy sees it through a link that has the right one.
 check: $(STAMP) ## Lint, formatting, types, and the rules about layout and imports.
@@ -53,8 +53,9 @@ format: $(STAMP) ## Let ruff rewrite the files.
 docs: $(STAMP) ## Rewrite the parts of docs/ that the source determines.
 	$(BIN)/python docs/update.py
 
-bench: $(STAMP) ## Measure serving speed and print the table.
-	$(BIN)/python benchmarks/serving.py $(ARGS)
+bench: $(STAMP) ## Measure speed and quality and put the tables into docs/performance.md.
+	$(BIN)/python benchmarks/serving.py --out docs/performance.md
+	$(BIN)/python benchmarks/quality.py --out docs/performance.md
 
 clean: ## Remove .venv and everything that was built. Models and state under TUNECHAT_HOME stay.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

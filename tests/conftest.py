@@ -33,3 +33,35 @@ def default_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def default_entry(default_home: Path) -> Path:
     """The prepared default model, quantised as a user gets it."""
     return prepare(DEFAULT_MODEL, quant="int4", home=default_home, report=quiet)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--table", type=Path, help="write outcome and duration of each test to this Markdown file")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table that `make acceptance` keeps in docs/."""
+    target = config.getoption("--table")
+    if target is None:
+        return
+    rows = [
+        f"| {report.nodeid.removeprefix('tests/')} | {outcome} | {report.duration:.1f} |"
+        for outcome in ("passed", "failed", "skipped")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call" or outcome != "passed"
+    ]
+    head = [
+        "# The last run of `make acceptance`",
+        "",
+        *describe_machine(),
+        "",
+        "| test | outcome | seconds |",
+        "|---|---|---|",
+    ]
+    target.write_text("\n".join([*head, *sorted(rows)]) + "\n", encoding="utf-8")
+
+
+def describe_machine() -> list[str]:
+    from tunechat.benchmarks.machine import describe
+
+    return [f"- {line}" for line in describe()]
