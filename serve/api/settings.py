@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
+# A request may bring so many prompts times `n`, where the engine's queue holds as many.
+MAX_SEQUENCES = 128
+
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -38,7 +41,9 @@ class ApiSettings(BaseModel):
     max_headers: int = Field(default=100, ge=16, le=10_000, description="Most header lines of a request.")
     max_connections: int = Field(default=1024, ge=1, le=65_536, description="Most open connections.")
     max_n: int = Field(default=32, ge=1, le=1024, description="Largest `n`.")
-    max_sequences: int = Field(default=128, ge=1, le=4096, description="Most sequences of one request: prompts x n.")
+    max_sequences: int = Field(
+        default=MAX_SEQUENCES, ge=1, le=4096, description="Most sequences of one request: prompts x n."
+    )
     max_logprobs: int = Field(default=20, ge=0, le=100, description="Most alternatives reported a token.")
     max_stop_strings: int = Field(default=16, ge=1, le=256, description="Most stop strings of one request.")
 

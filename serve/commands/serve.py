@@ -67,7 +67,7 @@ def serve(
 
 def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
     """What the HTTP side is told. Raises ModelError for a model that cannot be: then nothing need be started."""
-    from ..api.settings import ApiSettings
+    from ..api.settings import MAX_SEQUENCES, ApiSettings
     from ..base.source import HubSource, PackageSource, parse_source
 
     source = parse_source(settings.model)
@@ -81,6 +81,8 @@ def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
         insecure=insecure,
         allowed_hosts=settings.allowed_hosts,
         max_body_bytes=settings.max_body_bytes,
+        # More would be told to come back later, and never fit.
+        max_sequences=min(MAX_SEQUENCES, settings.max_running + settings.max_waiting),
         request_timeout=settings.request_timeout,
         send_timeout=settings.send_timeout,
         heartbeat_seconds=settings.heartbeat_seconds,
