@@ -69,11 +69,11 @@ def healthy_at_end(server: Server, golden: str) -> Iterator[None]:
 
 @pytest.fixture
 def start(default_home: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts a server of the test's own, with a small cache and the given settings."""
+    """Starts a server of the test's own, a small one, with the given settings."""
     with ExitStack() as stack:
 
         def begin(*flags: str, **settings: object) -> Server:
-            told = {"cache_bytes": "128M", **settings}
+            told = {"max_context": 2048, "cache_bytes": "128MiB", **settings}
             return stack.enter_context(serving(default_home, tmp_path / "server.log", *flags, **told))
 
         yield begin

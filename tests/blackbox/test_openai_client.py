@@ -294,8 +294,7 @@ async def test_asynchronous_answers_side_by_side(asynchronous: openai.AsyncOpenA
 async def test_a_cancelled_task_ends_its_request(asynchronous: openai.AsyncOpenAI, server: Server) -> None:
     before = server.metrics()["tunechat_engine_aborted_total"]
     asking = asyncio.create_task(asynchronous.chat.completions.create(**{**GREEDY, "max_tokens": 2000}))
-    while server.is_idle():
-        await asyncio.sleep(0.05)
+    await asyncio.to_thread(wait_until, lambda: not server.is_idle(), 5, "the request runs")
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
