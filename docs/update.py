@@ -47,7 +47,7 @@ def updated(page: str) -> str:
     return text
 
 
-PAGES = ("architecture.md", "configuration.md")
+PAGES = ("modules.md", "configuration.md")
 
 
 def main() -> None:
