@@ -11,7 +11,8 @@ from torch import Tensor
 from ..base.architecture import is_compact
 from ..base.entry import BaseEntry
 from ..contract.errors import ConfigError
-from ..kernels import available_cores, library, set_threads, why_missing
+from ..kernels import available_cores, set_threads, why_missing
+from ..kernels.library import library
 from .batch import Batch
 from .cache import CacheShape, KVCache
 from .compact import CompactModel

@@ -1,6 +1,6 @@
 """The numeric kernels of the CPU path: C where it could be built, torch with the same results elsewhere."""
 
-from .library import available_cores, library, set_threads, why_missing
+from .library import available_cores, set_threads, why_missing
 from .products import dense_product, int4_product, int8_product
 
 __all__ = [
@@ -8,7 +8,6 @@ __all__ = [
     "dense_product",
     "int4_product",
     "int8_product",
-    "library",
     "set_threads",
     "why_missing",
 ]

@@ -179,25 +179,36 @@ typedef struct {
     long head, start, stop;
 } Query;
 
-static inline long cache_index(const Cache *cache, const Query *query, long position) {
-    long block = query->table[position / cache->block_size];
-    return block * cache->stride + (query->head * cache->block_size + position % cache->block_size) * cache->d;
+/* A run of positions in one block: where the block's first vector of this head lies, and which positions are seen. */
+typedef struct {
+    long at, begin, end;
+} Run;
+
+static inline Run run_of(const Cache *cache, const Query *query, long block) {
+    long first = block * cache->block_size, last = first + cache->block_size;
+    return (Run){query->table[block] * cache->stride + query->head * cache->block_size * cache->d,
+                 query->start > first ? query->start - first : 0,
+                 (query->stop < last ? query->stop : last) - first};
 }
 
 static inline __attribute__((always_inline)) void score_heads(const int kind, const int count, const Attention *a,
                                                               const Query *query, float *scores, long stride) {
-    const long d = a->cache.d;
-    for (long p = query->start; p < query->stop; p++) {
-        long at = cache_index(&a->cache, query, p);
-        __m256 sum[4];
-        for (int g = 0; g < count; g++) sum[g] = _mm256_setzero_ps();
-        for (long i = 0; i < d; i += 8) {
-            __m256 k = load8(kind, a->cache.keys, at + i);
-            for (int g = 0; g < count; g++) sum[g] = _mm256_fmadd_ps(k, _mm256_loadu_ps(query->q + g * d + i), sum[g]);
-        }
-        for (int g = 0; g < count; g++) {
-            float score = sum8(sum[g]) * a->scale;
-            scores[g * stride + p - query->start] = a->softcap > 0 ? a->softcap * tanhf(score / a->softcap) : score;
+    const long d = a->cache.d, size = a->cache.block_size;
+    for (long block = query->start / size; block * size < query->stop; block++) {
+        const Run run = run_of(&a->cache, query, block);
+        float *out = scores + block * size - query->start;
+        for (long p = run.begin; p < run.end; p++) {
+            __m256 sum[4];
+            for (int g = 0; g < count; g++) sum[g] = _mm256_setzero_ps();
+            for (long i = 0; i < d; i += 8) {
+                __m256 k = load8(kind, a->cache.keys, run.at + p * d + i);
+                for (int g = 0; g < count; g++)
+                    sum[g] = _mm256_fmadd_ps(k, _mm256_loadu_ps(query->q + g * d + i), sum[g]);
+            }
+            for (int g = 0; g < count; g++) {
+                float score = sum8(sum[g]) * a->scale;
+                out[g * stride + p] = a->softcap > 0 ? a->softcap * tanhf(score / a->softcap) : score;
+            }
         }
     }
 }
@@ -205,19 +216,22 @@ static inline __attribute__((always_inline)) void score_heads(const int kind, co
 /* Sums of the values, weighted; sixteen dimensions at a time, so that they stay in registers. */
 static inline __attribute__((always_inline)) void mix_heads(const int kind, const int count, const Attention *a,
                                                             const Query *query, const float *weights, long stride) {
-    const long d = a->cache.d;
+    const long d = a->cache.d, size = a->cache.block_size;
     for (long i = 0; i < d; i += 16) {
         const int wide = i + 16 <= d;
         __m256 sum[4][2];
         for (int g = 0; g < count; g++) sum[g][0] = sum[g][1] = _mm256_setzero_ps();
-        for (long p = query->start; p < query->stop; p++) {
-            long at = cache_index(&a->cache, query, p) + i;
-            __m256 low = load8(kind, a->cache.values, at);
-            __m256 high = wide ? load8(kind, a->cache.values, at + 8) : _mm256_setzero_ps();
-            for (int g = 0; g < count; g++) {
-                __m256 w = _mm256_set1_ps(weights[g * stride + p - query->start]);
-                sum[g][0] = _mm256_fmadd_ps(w, low, sum[g][0]);
-                sum[g][1] = _mm256_fmadd_ps(w, high, sum[g][1]);
+        for (long block = query->start / size; block * size < query->stop; block++) {
+            const Run run = run_of(&a->cache, query, block);
+            const float *in = weights + block * size - query->start;
+            for (long p = run.begin; p < run.end; p++) {
+                __m256 low = load8(kind, a->cache.values, run.at + p * d + i);
+                __m256 high = wide ? load8(kind, a->cache.values, run.at + p * d + i + 8) : _mm256_setzero_ps();
+                for (int g = 0; g < count; g++) {
+                    __m256 w = _mm256_set1_ps(in[g * stride + p]);
+                    sum[g][0] = _mm256_fmadd_ps(w, low, sum[g][0]);
+                    sum[g][1] = _mm256_fmadd_ps(w, high, sum[g][1]);
+                }
             }
         }
         for (int g = 0; g < count; g++) {

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tunechat.serve.base.weights import DenseWeight, Int4Weight, Int8Weight
-from tunechat.serve.kernels import available_cores, library, products, set_threads
+from tunechat.serve.kernels import available_cores, products, set_threads
+from tunechat.serve.kernels.library import library
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 6))
 
