@@ -1,4 +1,5 @@
-"""HTTP/1.1 with bounded request heads: uvicorn's httptools protocol bounds neither their size nor their time."""
+"""HTTP/1.1 with bounds on what clients may hold: uvicorn's httptools protocol bounds neither the size nor the time of
+request heads, nor how long a reply may lie unread."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def bounded_protocol(settings: ApiSettings) -> type[asyncio.Protocol]:
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses heads that are too long (431), drops connections whose head drips in, and connections beyond the limit.
 
-    Requests get a way to drop their connection: a client that reads nothing would hold an ordinary close for ever.
+    Requests get a way to drop their connection: a client that reads nothing would hold an ordinary close for ever. A
+    connection with unsent bytes of which the client takes none for twice `send_timeout` is dropped: streams see to that
+    themselves, and earlier; this is for whole replies.
     """
 
     limits: ApiSettings
@@ -44,6 +47,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._tail = b""
         self._refused = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unsent = 0
+        self._unsent_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -54,7 +59,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_unsent_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_unsent()
+
+    def resume_writing(self) -> None:
+        self._stop_unsent_timer()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_unsent()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head and not self._head_fits(data):
@@ -66,6 +84,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         if self._head_timer is None:
             self._expect_head()
+        # Who sends another request is there.
+        self._stop_unsent_timer()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -123,3 +143,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _watch_unsent(self) -> None:
+        self._stop_unsent_timer()
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._unsent:
+            self._unsent_timer = self.loop.call_later(2 * self.limits.send_timeout, self._check_unsent)
+
+    def _check_unsent(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+        else:
+            self.transport.abort()
+
+    def _stop_unsent_timer(self) -> None:
+        if self._unsent_timer is not None:
+            self._unsent_timer.cancel()
+            self._unsent_timer = None
