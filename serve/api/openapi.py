@@ -58,7 +58,8 @@ def describe(
         media_type: {"schema": {"type": "object"} if "json" in media_type else {"type": "string"}}
     }
     if streams:
-        answers["text/event-stream"] = {"schema": {"type": "string"}}
+        # Readers differ on whether a schema here is one of the stream or of each event.
+        answers["text/event-stream"] = {}
     responses: dict[int | str, Any] = {200: {"description": "The answer.", "content": answers}}
     for status, description in _ERROR_STATUSES.items():
         schema = {"$ref": _REF.format(model="Error")}
