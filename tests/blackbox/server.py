@@ -102,6 +102,11 @@ class Server:
     def is_ready(self) -> bool:
         return self.http.get("/readyz").status_code == 200
 
+    @property
+    def clients(self) -> list[Any]:
+        """The gateway's open connections."""
+        return [one for one in self.gateway.net_connections("tcp") if one.status == psutil.CONN_ESTABLISHED]
+
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics by its full name, labels included."""
         lines = self.http.get("/metrics").text.splitlines()

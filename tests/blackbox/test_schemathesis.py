@@ -1,0 +1,85 @@
+"""schemathesis against the live server: for whatever it makes of the description, no answer is a server error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tunechat.serve.api.app import create_app
+from tunechat.serve.api.settings import ApiSettings
+from tunechat.serve.engine.client import EngineClient
+from tunechat.serve.engine.options import EngineOptions
+from tunechat.tests.blackbox.server import LEAKS, MODEL, Server
+
+pytestmark = [pytest.mark.usefixtures("healthy_at_end"), pytest.mark.timeout(240)]
+
+
+VOCABULARY = 49_152
+GENERATING = ("/v1/chat/completions", "/v1/completions")
+
+
+def _document() -> dict[str, Any]:
+    """What the server will say of itself: tests are collected before it runs."""
+    engine = EngineClient(EngineOptions(model=MODEL, home=""))
+    return create_app(engine, ApiSettings(model=MODEL)).openapi()
+
+
+schema = schemathesis.openapi.from_dict(_document())
+
+
+def test_the_server_describes_itself_so(server: Server) -> None:
+    assert server.http.get("/openapi.json").json() == _document()
+
+
+def within(prompt: Any) -> Any:
+    """`prompt` with something in each of its parts, and no token that the model has not."""
+    if isinstance(prompt, list):
+        return [within(part) for part in prompt]
+    return prompt % VOCABULARY if isinstance(prompt, int) else prompt or "x"
+
+
+def aim(body: dict[str, Any]) -> None:
+    """Makes a valid body reach the model, which has fewer tokens and other names than the description allows, and
+    keeps what it asks for small. The rest stays as it is."""
+    body |= {"model": MODEL, "max_tokens": 2, "max_completion_tokens": None, "best_of": None}
+    for name, most in {"n": 2, "min_tokens": 2, "logprobs": 20, "top_logprobs": 20}.items():
+        if isinstance(body.get(name), int) and not isinstance(body[name], bool):
+            body[name] = min(body[name], most)
+    if body.get("top_logprobs") is not None:
+        body["logprobs"] = True
+    if body.get("stream_options") is not None:
+        body["stream"] = True
+    if "messages" in body:
+        body |= {"echo": None, "continue_final_message": None}
+        for message in body["messages"]:
+            message["content"] = message.get("content") or "x"
+            for part in message["content"] if isinstance(message["content"], list) else ():
+                part["text"] = part.get("text") or "x"
+    else:
+        body["prompt"] = within(body["prompt"]) or "x"
+    if body.get("stop_token_ids"):
+        body["stop_token_ids"] = [token % VOCABULARY for token in body["stop_token_ids"]]
+    if body.get("logit_bias"):
+        body["logit_bias"] = {str(int(token) % VOCABULARY): bias for token, bias in body["logit_bias"].items()}
+
+
+@schema.parametrize()
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_request_makes_a_server_error(case: schemathesis.Case, server: Server) -> None:
+    if case.meta.generation.mode.is_positive and case.path in GENERATING:
+        aim(case.body)
+    # What one field allows may contradict another; a JSON schema does not say so, and 400 is right then.
+    response = case.call_and_validate(base_url=server.url, excluded_checks=[positive_data_acceptance], timeout=60)
+    assert response.status_code < 500
+    if response.status_code >= 400:
+        assert not LEAKS.search(response.content)
+
+
+@pytest.mark.parametrize("path", GENERATING)
+def test_many_of_them_reached_the_model(server: Server, path: str) -> None:
+    served = server.metrics()[f'tunechat_requests_total{{method="POST",route="{path}",status="200"}}']
+    assert served > 40
