@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import msgspec
 
 from ..contract.messages import FromEngine, ToEngine
 from ..contract.wire import FrameReader, WireError, encode, from_engine
-from .options import EngineOptions
+from .options import IGNORED_SIGNALS, EngineOptions
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +108,14 @@ class Child(asyncio.Protocol):
 
 def _popen(command: Sequence[str], connection: socket.socket, options: EngineOptions) -> subprocess.Popen[bytes]:
     descriptor = connection.fileno()
-    return subprocess.Popen(  # noqa: S603 - the command is ours, never a user's
-        [*command, "--fd", str(descriptor), options.to_json()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=[descriptor],
-    )
+    # The mask is inherited: a Ctrl-C must not reach the engine before it has said that it ignores it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+    try:
+        return subprocess.Popen(  # noqa: S603 - the command is ours, never a user's
+            [*command, "--fd", str(descriptor), options.to_json()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[descriptor],
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Literal
 
 import msgspec
 
 Device = Literal["auto", "cpu", "cuda"]
 CacheType = Literal["auto", "float32", "float16", "bfloat16"]
+
+# A terminal or a service manager sends these to every process of a server. What they mean the gateway decides, and the
+# engine leaves when it does.
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

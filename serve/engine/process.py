@@ -19,7 +19,7 @@ from ..contract.errors import ErrorRecord, TunechatError
 from ..contract.messages import EngineInfo, Fatal, FromEngine, Loading, Ready, ToEngine
 from ..contract.wire import WireError, encode, read_messages
 from .loop import Engine, Runner, sequence_limit
-from .options import EngineOptions
+from .options import IGNORED_SIGNALS, EngineOptions
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,9 @@ def main(arguments: Sequence[str], load: Load | None = None) -> int:
     parser.add_argument("options", help="EngineOptions as JSON")
     parsed = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
-    # A terminal or a service manager sends these to every process of the server; what they mean the gateway decides,
-    # and this process leaves when it does.
-    for ignored in (signal.SIGINT, signal.SIGTERM):
+    for ignored in IGNORED_SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
     connection = socket.socket(fileno=parsed.fd)
     return serve(connection, EngineOptions.from_json(parsed.options), load or load_model)
 
