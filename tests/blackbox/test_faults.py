@@ -176,8 +176,25 @@ def last_words(stream: Stream) -> bytes:
     return stream.seen
 
 
+def test_clients_that_leave_the_queue_leave_nothing(start: Start, golden: str) -> None:
+    server = start(max_running=2)
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(Stream(server, LONG)) for _ in range(2)]
+        for stream in running:
+            stream.read_until(b'"text"')
+        queued = [Stream(server, {**LONG, "stream": at % 2 == 0}) for at in range(8)]
+        wait_until(lambda: server.metrics()["tunechat_engine_waiting"] == 8, 5, "eight sequences wait")
+        for stream in queued:
+            stream.close()
+        wait_until(lambda: server.metrics()["tunechat_engine_waiting"] == 0, 3, "nothing waits")
+        assert server.metrics()["tunechat_engine_running"] == 2
+    server.check_health(golden)
+    assert server.end() == 0
+
+
 def test_clients_that_leave_at_any_time_leave_nothing(server: Server, golden: str, note: Note) -> None:
     rng = random.Random(31)
+    files, memory = server.gateway.num_fds(), server.gateway.memory_info().rss
     counted = server.metrics()["tunechat_engine_generated_tokens_total"]
 
     def visit(at: int) -> None:
@@ -197,6 +214,8 @@ def test_clients_that_leave_at_any_time_leave_nothing(server: Server, golden: st
         list(pool.map(visit, range(100)))
     note("last of 100 leaving clients to idle", f"{server.wait_idle(limit=3) * 1000:.0f} ms")
     server.check_health(golden)
+    wait_until(lambda: server.gateway.num_fds() <= files, 5, "no file is left open")
+    assert server.gateway.memory_info().rss - memory < 20 << 20
     # All of them to their ends would have been 75,000.
     assert server.metrics()["tunechat_engine_generated_tokens_total"] - counted < 20_000
 
@@ -210,3 +229,16 @@ def test_clients_that_say_half_a_request(server: Server, golden: str) -> None:
             connection.sendall(half)
         assert server.control() == golden
     server.check_health(golden)
+
+
+@pytest.mark.acceptance
+def test_an_engine_that_always_dies_ends_the_server(start: Start) -> None:
+    server = start()
+    for _ in range(4):
+        server.engine.kill()
+        wait_until(lambda: not server.is_ready, 1, "/readyz is red")
+        wait_until(lambda: server.is_ready, 60, "/readyz is green again")
+    server.engine.kill()
+    assert server.popen.wait(20) == 1
+    assert server.log.read_text().splitlines()[-1].startswith("error: ")
+    assert not session_members(server.popen.pid)

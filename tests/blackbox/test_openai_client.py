@@ -123,6 +123,29 @@ def test_logprobs_of_a_stream_are_those_of_the_whole(client: openai.OpenAI) -> N
     assert streamed == whole.content
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_streams_of_wild_text_are_the_whole_text(client: openai.OpenAI, seed: int) -> None:
+    """Tokens that no model would choose: halves of characters, scripts of all kinds, control tokens."""
+    wild: dict[str, Any] = {"model": MODEL, "temperature": 2.0, "max_tokens": 40, "seed": seed}
+    wild["prompt"] = [300 + 7919 * seed * at % 48_000 for at in range(1, 9)]
+    whole = client.completions.create(**wild, extra_body={"ignore_eos": True})
+    pieces = [
+        chunk.choices[0].text
+        for chunk in client.completions.create(**wild, stream=True, extra_body={"ignore_eos": True})
+    ]
+    assert "".join(pieces) == whole.choices[0].text
+    assert whole.usage is not None and whole.usage.completion_tokens == 40
+
+
+@pytest.mark.parametrize("text", ["สวัสดีครับ", "👩‍👩‍👧‍👦🏳️‍🌈", "漢字かな交じり", "é́́", "\u2028\u2029\r\n\t"])
+def test_what_is_echoed_is_what_was_sent(client: openai.OpenAI, text: str) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "prompt": text, "echo": True, "logprobs": 0}
+    whole = client.completions.create(**asked, max_tokens=0).choices[0]
+    assert whole.text == text
+    pieces = [chunk.choices[0].text for chunk in client.completions.create(**asked, max_tokens=3, stream=True)]
+    assert "".join(pieces).startswith(text)
+
+
 @pytest.mark.parametrize("span", [1, 2, 3])
 def test_a_stop_string_inside_tokens_is_cut_and_never_shown(client: openai.OpenAI, span: int) -> None:
     reply = client.chat.completions.create(**GREEDY, logprobs=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tunechat.tests.blackbox.conftest import Note, Start
@@ -96,6 +101,34 @@ def test_a_start_in_vain(default_home: Path, flags: list[str], status: int, reas
     assert len(err.decode().strip().splitlines()) == 1, err
     assert not re.search(rb"Traceback|\.py\b", err)
     assert not session_members(popen.pid)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.3, 0.6])
+def test_a_start_that_is_broken_off_leaves_nothing(
+    default_home: Path, tmp_path: Path, seconds: float, sent: signal.Signals
+) -> None:
+    """So long after the engine was started, for the whole group, as a terminal does it."""
+    with (tmp_path / "log").open("wb") as log:
+        popen = subprocess.Popen(
+            [COMMAND, "serve"],
+            env=environment(default_home),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: bool(psutil.Process(popen.pid).children()), 30, "an engine is started", pause=0.001)
+        time.sleep(seconds)
+        os.killpg(popen.pid, sent)
+        assert popen.wait(15) == 0
+        wait_until(lambda: not session_members(popen.pid), 5, "no process is left")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait()
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_an_unknown_setting_is_named(default_home: Path) -> None:
