@@ -1,5 +1,4 @@
-"""HTTP/1.1 with bounds on what clients may hold: uvicorn's httptools protocol bounds neither the size nor the time of
-request heads, nor how long a reply may lie unread."""
+"""HTTP/1.1 with bounds on request heads and on unread replies, which uvicorn's httptools protocol leaves open."""
 
 from __future__ import annotations
 
