@@ -153,6 +153,7 @@ def test_clients_that_stop_reading_are_cut_and_cost_nothing(start: Start, golden
     grown = server.gateway.memory_info().rss - before
     note(f"{count} frozen clients", f"cut after {cut:.1f} s, gateway grew by {grown / 2**20:.1f} MiB")
     assert grown < 20 << 20
+    assert server.log.read_text().count('"problem": "client_too_slow"') == count
     server.check_health(golden)
     assert server.end() == 0
 
@@ -194,8 +195,8 @@ def test_clients_that_leave_the_queue_leave_nothing(start: Start, golden: str) -
 
 def test_clients_that_leave_at_any_time_leave_nothing(server: Server, golden: str, note: Note) -> None:
     rng = random.Random(31)
-    files, memory = server.gateway.num_fds(), server.gateway.memory_info().rss
     counted = server.metrics()["tunechat_engine_generated_tokens_total"]
+    files, memory = server.gateway.num_fds(), server.gateway.memory_info().rss
 
     def visit(at: int) -> None:
         path, body = rng.choice(
@@ -214,7 +215,7 @@ def test_clients_that_leave_at_any_time_leave_nothing(server: Server, golden: st
         list(pool.map(visit, range(100)))
     note("last of 100 leaving clients to idle", f"{server.wait_idle(limit=3) * 1000:.0f} ms")
     server.check_health(golden)
-    wait_until(lambda: server.gateway.num_fds() <= files, 5, "no file is left open")
+    wait_until(lambda: server.gateway.num_fds() <= files, 10, "no file is left open")
     assert server.gateway.memory_info().rss - memory < 20 << 20
     # All of them to their ends would have been 75,000.
     assert server.metrics()["tunechat_engine_generated_tokens_total"] - counted < 20_000
