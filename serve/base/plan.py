@@ -23,13 +23,17 @@ _PASSED_OVER = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
 
 @dataclass(slots=True)
 class Plan:
-    """What is written: `planned` in file order, and the `forms` that readers need beside the tensors' own shapes."""
+    """What is written: `planned` in file order, and the `forms` that readers need beside the tensors' own shapes.
+
+    `linears` has the [rows, columns] of every linear module of the transformers class, under that class's names.
+    """
 
     layout: str
     quant: str
     planned: list[Planned] = field(default_factory=list)
     forms: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: int = 0
+    linears: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -146,13 +150,30 @@ def plan(checkpoint: Checkpoint, quant: str) -> Plan:
 
 def _expected(decoder: Decoder) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a compact model, as its checkpoint has them."""
-    hidden, inner = decoder.hidden_size, decoder.intermediate_size
+    hidden = decoder.hidden_size
     shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (decoder.vocab_size, hidden),
         "model.norm.weight": (hidden,),
     }
     if not decoder.tied_head:
         shapes["lm_head.weight"] = (decoder.vocab_size, hidden)
+    for name, (rows, columns, bias) in _layer_linears(decoder).items():
+        shapes[f"{name}.weight"] = (rows, columns)
+        if bias:
+            shapes[f"{name}.bias"] = (rows,)
+    for layer in range(decoder.layers):
+        prefix = f"model.layers.{layer}"
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{prefix}.{norm}.weight"] = (hidden,)
+        if decoder.qk_norm:
+            shapes[f"{prefix}.self_attn.q_norm.weight"] = (decoder.head_dim,)
+            shapes[f"{prefix}.self_attn.k_norm.weight"] = (decoder.head_dim,)
+    return shapes
+
+
+def _layer_linears(decoder: Decoder) -> dict[str, tuple[int, int, bool]]:
+    """Rows, columns and whether there is a bias, of every linear module in the layers of a compact model."""
+    hidden, inner = decoder.hidden_size, decoder.intermediate_size
     linears = {
         "self_attn.q_proj": (decoder.query_size, hidden, decoder.qkv_bias),
         "self_attn.k_proj": (decoder.kv_size, hidden, decoder.qkv_bias),
@@ -162,18 +183,7 @@ def _expected(decoder: Decoder) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj": (inner, hidden, decoder.mlp_bias),
         "mlp.down_proj": (hidden, inner, decoder.mlp_bias),
     }
-    for layer in range(decoder.layers):
-        prefix = f"model.layers.{layer}"
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"{prefix}.{norm}.weight"] = (hidden,)
-        if decoder.qk_norm:
-            shapes[f"{prefix}.self_attn.q_norm.weight"] = (decoder.head_dim,)
-            shapes[f"{prefix}.self_attn.k_norm.weight"] = (decoder.head_dim,)
-        for name, (rows, columns, bias) in linears.items():
-            shapes[f"{prefix}.{name}.weight"] = (rows, columns)
-            if bias:
-                shapes[f"{prefix}.{name}.bias"] = (rows,)
-    return shapes
+    return {f"model.layers.{layer}.{name}": kind for layer in range(decoder.layers) for name, kind in linears.items()}
 
 
 def _fits(checkpoint: Checkpoint, decoder: Decoder) -> bool:
@@ -187,6 +197,8 @@ def _fits(checkpoint: Checkpoint, decoder: Decoder) -> bool:
 
 def _compact(checkpoint: Checkpoint, decoder: Decoder, quant: str) -> Plan:
     result = Plan("compact", quant)
+    result.linears = {name: (rows, columns) for name, (rows, columns, _) in _layer_linears(decoder).items()}
+    result.linears["lm_head"] = (decoder.vocab_size, decoder.hidden_size)
     result.table("model.embed_tokens", checkpoint.matrix("model.embed_tokens.weight"))
     for layer in range(decoder.layers):
         prefix = f"model.layers.{layer}"
@@ -223,6 +235,7 @@ def _generic(checkpoint: Checkpoint, quant: str) -> Plan:
 
     skeleton = skeleton_of(checkpoint.config)
     result = Plan("generic", quant)
+    result.linears = dict(skeleton.modules)
     for name, source in skeleton.sources(checkpoint).items():
         stem = name.removesuffix(".weight")
         shape = checkpoint.shape(source)

@@ -23,7 +23,7 @@ from .safetensors_file import write_tensors
 from .source import Source, parse_source, source_key
 
 # Part of every entry's name: raised when the same source would be written in another way.
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 
 
 def default_quant() -> str:
@@ -103,6 +103,7 @@ def _manifest(
         template_hash=_template_hash(model.files),
         files=files,
         created=int(time.time()),
+        linears=layout.linears,
     )
 
 

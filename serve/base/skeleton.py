@@ -17,12 +17,16 @@ from .checkpoint import Checkpoint
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """`shapes` of the state dict, names of the `linears` inside decoder layers, and what may be `tied` or `ignored`."""
+    """`shapes` of the state dict, names of the `linears` inside decoder layers, and what may be `tied` or `ignored`.
+
+    `modules` has the [rows, columns] of all linear modules, those outside the layers included.
+    """
 
     name: str
     prefix: str
     shapes: Mapping[str, tuple[int, ...]]
     linears: frozenset[str]
+    modules: Mapping[str, tuple[int, int]]
     tied: frozenset[str]
     ignored: tuple[str, ...]
 
@@ -81,6 +85,11 @@ def skeleton_of(config: Mapping[str, Any]) -> Skeleton:
         prefix=str(model.base_model_prefix),
         shapes={key: tuple(value.shape) for key, value in model.state_dict().items()},
         linears=frozenset(_layer_linears(model)),
+        modules={
+            path: (module.out_features, module.in_features)
+            for path, module in model.named_modules()
+            if isinstance(module, nn.Linear)
+        },
         tied=frozenset(tied if getattr(settings, "tie_word_embeddings", False) else ()),
         ignored=(*_OLD_BUFFERS, *(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())),
     )

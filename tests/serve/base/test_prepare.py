@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from tunechat.serve.base.entry import MANIFEST, WEIGHTS, BaseEntry
 from tunechat.serve.base.prepare import prepare
@@ -378,3 +379,19 @@ def test_two_at_once_make_one_entry(forker: Forker, default_gguf: Path, tmp_path
     BaseEntry.open(folder).verify()
     assert {path.name for path in folder.iterdir()} >= {MANIFEST, WEIGHTS}
     assert prepare(str(default_gguf), quant="int4", home=tmp_path, report=quiet) == folder
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_manifest_names_every_linear_module(tmp_path: Path, family: str, tied: bool) -> None:
+    """An adapter's targets are checked against these names and sizes, without torch."""
+    folder = make_tiny(tmp_path / "model", family, tie_word_embeddings=tied)
+    manifest = opened(folder, "int4", tmp_path).manifest
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    expected = {
+        name: (module.out_features, module.in_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    assert "lm_head" in expected
+    assert manifest.linears == expected
