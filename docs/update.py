@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("settings.py", "cli.py", "commands", "contract", "kernels", "text", "base", "engine", "api")
+PARTS = ("settings.py", "cli.py", "commands", "contract", "kernels", "text", "base", "adapters", "engine", "api")
 
 
 def purpose(path: Path) -> str:

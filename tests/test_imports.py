@@ -20,9 +20,11 @@ ALLOWED: dict[str, set[str]] = {
     "serve.kernels": set(),
     "serve.text": {"serve.contract", "serve.settings"},
     "serve.base": {"serve.contract", "serve.kernels", "serve.settings"},
-    "serve.engine": {"serve.contract", "serve.base", "serve.kernels", "serve.settings"},
+    "serve.adapters": {"serve.contract"},
+    "serve.engine": {"serve.adapters", "serve.contract", "serve.base", "serve.kernels", "serve.settings"},
     "serve.api": {"serve.contract", "serve.text", "serve.engine.client", "serve.settings"},
     "serve.commands": {
+        "serve.adapters",
         "serve.api",
         "serve.base",
         "serve.contract",
@@ -33,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "serve.cli": {"serve.commands", "serve.contract", "serve.settings"},
 }
-WITHOUT_TORCH = ("serve.contract", "serve.text", "serve.api", "serve.settings", "serve.cli")
+WITHOUT_TORCH = ("serve.adapters", "serve.contract", "serve.text", "serve.api", "serve.settings", "serve.cli")
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
 
 
@@ -91,7 +93,7 @@ def loaded_after(code: str, *names: str) -> set[str]:
     return set(done.stdout.rpartition("LOADED")[2].split())
 
 
-@pytest.mark.parametrize("part", ["contract", "text", "api", "settings", "engine.client", "cli"])
+@pytest.mark.parametrize("part", ["adapters", "contract", "text", "api", "settings", "engine.client", "cli"])
 def test_every_module_of_the_part_loads_without_model_libraries(part: str) -> None:
     modules = ["tunechat." + module_of(path) for path in SOURCES if within(module_of(path), {f"serve.{part}"})]
     assert modules, f"serve.{part} has no modules"

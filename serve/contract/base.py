@@ -12,9 +12,9 @@ class BaseManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     `source_fingerprint` names the source model (an adapter made for another one is refused); `weights_fingerprint` the
     quantised weights themselves. `layout` is "compact" (fused projections, for the Llama-like forward) or "generic"
-    (the names of the transformers class). `files` maps each file of the entry to its SHA-256. `linears` maps every linear
-    module of the transformers class, the head included, to its [rows, columns]: the modules an adapter may change,
-    under the names that PEFT gives them, whatever the layout fuses.
+    (the names of the transformers class). `files` maps each file of the entry to its SHA-256. `linears` maps every
+    linear module of the transformers class, the head included, to its [rows, columns]: the modules an adapter may
+    change, under the names that PEFT gives them, whatever the layout fuses.
     """
 
     format: int

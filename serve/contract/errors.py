@@ -91,9 +91,35 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class Conflict(TunechatError):
+    """Something else of that name is being changed or used; trying again later may help."""
+
+    code = "conflict"
+    http_status = 409
+
+
 class PayloadTooLarge(TunechatError):
     code = "payload_too_large"
     http_status = 413
+
+
+class InvalidAdapter(TunechatError):
+    """An adapter whose content is wrong: tensors, shapes, numbers or modules. Nothing of it was installed."""
+
+    code = "invalid_adapter"
+    http_status = 422
+
+
+class UnsupportedFormat(InvalidAdapter):
+    """An adapter of a kind or a file format that is not read: another tuner, a pickle, an unknown option."""
+
+    code = "unsupported_format"
+
+
+class BaseModelMismatch(InvalidAdapter):
+    """An adapter that was made for another base model than the one served."""
+
+    code = "base_model_mismatch"
 
 
 class Overloaded(TunechatError):
@@ -128,6 +154,12 @@ class EngineFailed(Unavailable):
     code = "engine_failed"
 
 
+class AdapterCapacity(Unavailable):
+    """Every place for an adapter is taken by one that is in use or pinned."""
+
+    code = "adapter_capacity"
+
+
 class ConfigError(TunechatError):
     """Settings, flags or files that the operator must mend. The command line prints it in one line and exits with 2."""
 
@@ -145,7 +177,9 @@ _BY_STATUS: dict[int, type[TunechatError]] = {
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
+    409: Conflict,
     413: PayloadTooLarge,
+    422: InvalidAdapter,
     429: Overloaded,
     503: Unavailable,
 }
