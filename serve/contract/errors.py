@@ -45,8 +45,8 @@ class TunechatError(Exception):
 
     @staticmethod
     def from_record(record: ErrorRecord) -> TunechatError:
-        """The error that `record` describes, as the class that carries its HTTP status."""
-        kind = _BY_STATUS.get(record.http_status, TunechatError)
+        """The error that `record` describes, as the class of the operator's errors or of its HTTP status."""
+        kind = _BY_CODE.get(record.code) or _BY_STATUS.get(record.http_status, TunechatError)
         error = kind(record.message, param=record.param, code=record.code)
         error.http_status = record.http_status
         error.retry_after = record.retry_after
@@ -172,6 +172,7 @@ class ModelError(TunechatError):
     code = "model_error"
 
 
+_BY_CODE: dict[str, type[TunechatError]] = {kind.code: kind for kind in (ConfigError, ModelError)}
 _BY_STATUS: dict[int, type[TunechatError]] = {
     400: InvalidRequest,
     401: Unauthorized,

@@ -225,7 +225,12 @@ class EngineClient:
             now = asyncio.get_running_loop().time()
             delay = None if self._is_final else self._restarts.next_delay(now)
             if delay is None:
-                logger.error("the engine is given up: %s", "" if self._failure is None else self._failure.message)
+                logger.log(
+                    # Who waits for the engine is told of a wrong model or setting; one line about it is enough.
+                    logging.DEBUG if self._is_final else logging.ERROR,
+                    "the engine is given up: %s",
+                    "" if self._failure is None else self._failure.message,
+                )
                 self._set_state("failed")
                 return
             logger.warning("the engine is started again in %.2f s", delay)
@@ -250,7 +255,7 @@ class EngineClient:
         finally:
             status = await self._child.end()
             self._child = None
-            logger.info("the engine ended with status %d", status)
+            logger.log(logging.DEBUG if self._is_final else logging.INFO, "the engine ended with status %d", status)
         self._failure = self._cause or ErrorRecord(code="engine_failed", message=_obituary(status), http_status=503)
 
     async def _watch(self, child: Child) -> None:

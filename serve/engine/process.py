@@ -74,7 +74,6 @@ def serve(connection: socket.socket, options: EngineOptions, load: Load) -> int:
         send(Ready(info=info))
         engine.run()
     except TunechatError as error:
-        logger.error("%s", error.message)
         send(Fatal(error=error.record))
         return 2
     except Exception:
