@@ -80,6 +80,7 @@ def status_of(port: int, path: str) -> int:
         (["--threads", "many"], 2, "threads"),
         (["--max-batch-tokens", "16", "--max-running", "64"], 2, "max_batch_tokens"),
         (["--api-key", "short"], 2, "API key"),
+        (["--cache-bytes", "1000000"], 2, "cache_bytes 1000000 holds 16 tokens"),
         (["--quant", "nf4", "--device", "tpu"], 2, "device"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
