@@ -42,8 +42,8 @@ acceptance: $(STAMP) ## Run the long checks and keep their table in docs/accepta
 check: $(STAMP) ## Lint, formatting, types, and the rules about layout and imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@mkdir -p .mypy_cache/root && ln -sfn ../.. .mypy_cache/root/tunechat
-	MYPYPATH=.mypy_cache/root $(BIN)/mypy --package tunechat.serve
+	@mkdir -p .mypy_cache/package && ln -sfn ../.. .mypy_cache/package/tunechat
+	MYPYPATH=.mypy_cache/package $(BIN)/mypy --package tunechat.serve
 	$(BIN)/python -m pytest --quiet tests/test_imports.py tests/test_layout.py tests/test_docs.py
 
 format: $(STAMP) ## Let ruff rewrite the files.
