@@ -97,12 +97,11 @@ class Adapter:
 def read_adapter(folder: Path, linears: Mapping[str, tuple[int, int]], limits: Limits = Limits()) -> Adapter:
     """The adapter in `folder`, checked against the base's linear modules (BaseManifest.linears).
 
-    Only `adapter_config.json` and `adapter_model.safetensors` are opened. Raises UnsupportedFormat for what is not
-    read at all, and InvalidAdapter for tensors that are missing, misshapen, misplaced, not finite or without effect.
+    Only `adapter_config.json` and `adapter_model.safetensors` are opened. The weights are mapped: nobody may write to
+    the file meanwhile. Raises UnsupportedFormat for what is not read at all, and InvalidAdapter for tensors that are
+    missing, misshapen, misplaced, not finite or without effect.
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise UnsupportedFormat(_missing(folder, name))
+    require_files(folder)
     settings = read_settings(read_object(folder / CONFIG), limits.max_rank)
     file = TensorFile(folder / WEIGHTS, limits.max_bytes)
     found, copies = _sorted_out(file.entries)
@@ -113,6 +112,13 @@ def read_adapter(folder: Path, linears: Mapping[str, tuple[int, int]], limits: L
     _check_numbers(modules, file)
     warnings = [f"{copies[0]} is a copy of the base's own weights and is not read"] if copies else []
     return Adapter(settings, file, modules, (*warnings, *_left_out(settings, found, linears)))
+
+
+def require_files(folder: Path) -> None:
+    """Raises UnsupportedFormat when `folder` lacks one of a PEFT adapter's two files."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UnsupportedFormat(_missing(folder, name))
 
 
 _TENSOR = re.compile(
