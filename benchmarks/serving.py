@@ -60,7 +60,8 @@ def main() -> None:
         entry = prepare(DEFAULT_MODEL, quant="int4", home=home, report=lambda stage, fraction: None)
         servers = list(_servers(home, entry, Path(scratch)))
         table = _measure(servers, Tokenizer.from_file(str(entry / "tokenizer.json")), arguments.rounds, Path(scratch))
-    report = _report(servers, table, arguments.rounds)
+    places = {str(Path(sys.executable).parent): ".venv/bin", str(home): "$HOME_FOLDER", scratch: "$MODELS"}
+    report = _report(servers, table, arguments.rounds, places)
     print(report)
     if arguments.out is not None:
         replace_section(arguments.out, "serving", report)
@@ -108,7 +109,7 @@ def _median(found: list[Figures]) -> Figures:
     return Figures(*(statistics.median(column) for column in zip(*map(astuple, found), strict=True)))
 
 
-def _report(servers: list[Server], table: Table, rounds: int) -> str:
+def _report(servers: list[Server], table: Table, rounds: int, places: dict[str, str]) -> str:
     ours, *peers = servers
     lines = [
         "| server | streams | tokens/s | first token p50 / p99, ms | between tokens p50 / p99, ms |",
@@ -126,8 +127,10 @@ def _report(servers: list[Server], table: Table, rounds: int) -> str:
         lines.append(f"- {count} stream{'s' if count > 1 else ''}: {ratio:.1f} times the better peer")
     lines.append(f"- greedy, {TOKENS} tokens, median of {rounds} rounds; all servers use all cores")
     lines += [f"- {line}" for line in describe()]
-    lines += ["", "```", *(server.shell_line for server in servers), "```"]
-    return "\n".join(lines)
+    commands = "\n".join(server.shell_line for server in servers)
+    for place, name in places.items():
+        commands = commands.replace(place, name)
+    return "\n".join([*lines, "", "```", commands, "```"])
 
 
 if __name__ == "__main__":

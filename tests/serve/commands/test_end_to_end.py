@@ -93,4 +93,4 @@ def test_server_and_own_engine_give_the_same_answer(place: Place, sampling: tupl
 
 
 def test_wrong_device_is_one_error_and_no_server(place: Place) -> None:
-    place.run("serve", "--device", "cuda", code=1, TUNECHAT_PORT="0", CUDA_VISIBLE_DEVICES="")
+    place.run("serve", "--device", "cuda", code=2, TUNECHAT_PORT="0", CUDA_VISIBLE_DEVICES="")
