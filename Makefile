@@ -36,7 +36,7 @@ test: $(STAMP) ## Run the tests, without the long ones.
 	$(BIN)/python -m pytest -m "not acceptance" $(ARGS)
 
 acceptance: $(STAMP) ## Run the long checks and keep their table in docs/acceptance.md.
-	$(BIN)/python -m pytest -m acceptance --table docs/acceptance.md $(ARGS)
+	$(BIN)/python -m pytest -m acceptance --table=docs/acceptance.md tests $(ARGS)
 
 # The folder of a checkout may have a name that is no package's; mypy sees it through a link that has the right one.
 check: $(STAMP) ## Lint, formatting, types, and the rules about layout and imports.
