@@ -53,7 +53,9 @@ def read_alias(folder: Path) -> Alias:
     except FileNotFoundError:
         return Alias()
     except msgspec.MsgspecError as error:
-        raise TunechatError(f"{ALIAS} of adapter {folder.name} is damaged: {error}", code="store_damaged") from error
+        raise TunechatError(
+            f"{ALIAS} of adapter {folder.name} is damaged: {error}. Remove it; the versions stay", code="store_damaged"
+        ) from error
     if alias.format != _FORMAT:
         raise TunechatError(f"{ALIAS} of adapter {folder.name} is of format {alias.format}", code="store_damaged")
     return alias

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from ..contract.adapters import Variant
 from ..contract.errors import InvalidAdapter, UnsupportedFormat
 
 MAX_ALPHA = 1e6
-_MAX_PATTERNS = 4096
+_MAX_PATTERNS = 2048
+_MAX_LOOSE_PATTERNS = 64  # those with * or +, which are slower to match
 
 # Keys that PEFT writes (0.21) or once wrote, which change nothing when the adapter is served.
 _HARMLESS = frozenset(
@@ -78,6 +80,9 @@ _HARMLESS_STARTS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 # PEFT takes patterns as regular expressions. Only those whose matching cannot take long are read.
 _PATTERN = re.compile(r"[A-Za-z0-9_.^$\\|()\[\]*+-]{1,256}")
 _SLOW = re.compile(r"\)[*+]|[*+][*+]|([*+].*){3}")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,8 @@ def _patterns(config: Mapping[str, Any], key: str) -> list[tuple[re.Pattern[str]
     patterns = config.get(key) or {}
     if not isinstance(patterns, dict) or len(patterns) > _MAX_PATTERNS:
         raise InvalidAdapter(f"{key} must be an object of at most {_MAX_PATTERNS} patterns")
+    if sum("*" in text or "+" in text for text in patterns) > _MAX_LOOSE_PATTERNS:
+        raise InvalidAdapter(f"{key} has more than {_MAX_LOOSE_PATTERNS} patterns with * or +")
     result = []
     for text, value in patterns.items():
         if not _PATTERN.fullmatch(text) or _SLOW.search(text):
@@ -215,5 +222,5 @@ def _flag(config: Mapping[str, Any], key: str) -> bool:
 
 def _shown(value: object) -> str:
     """A stranger's value, short and on one line."""
-    text = ascii(value)
+    text = _SHORT.repr(value).encode("ascii", "backslashreplace").decode()
     return text if len(text) <= 100 else f"{text[:100]}..."

@@ -17,12 +17,14 @@ from pathlib import Path
 import msgspec
 
 from ..contract.adapters import ADAPTER_FORMAT, AdapterManifest
+from ..contract.base import BaseManifest
 from ..contract.errors import Conflict, InvalidAdapter, ModelNotFound, TunechatError, Unavailable
+from .adapter import Adapter, Limits, read_adapter
 from .alias import Alias, read_alias, write_alias
-from .digest import sha256_of
+from .digest import digest_of, sha256_of
 from .durable import TEMPORARY, locked, locked_if_free, sync_folder
 from .names import check_name, inside, parse_id
-from .origin import MANIFEST
+from .origin import MANIFEST, check_origin
 from .staging import Intake, copy_in, finish
 
 _LOCKS = ".locks"
@@ -68,7 +70,13 @@ class AdapterStore:
 
     def all(self) -> tuple[StoredAdapter, ...]:
         """Every name that has versions, sorted."""
-        found = (self._of(name) for name in self._names())
+        found = []
+        for name in self._names():
+            try:
+                stored = self._of(name)
+            except TunechatError:  # one damaged alias must not hide the other names; whoever uses this one is told
+                stored = StoredAdapter(name, None, frozenset(), self._versions(name))
+            found.append(stored)
         return tuple(stored for stored in found if stored.versions)
 
     def of(self, name: str) -> StoredAdapter:
@@ -98,6 +106,18 @@ class AdapterStore:
         """Where the version's files are. They never change."""
         return inside(self.root, check_name(version.name), str(version.number))
 
+    def open(self, version: AdapterManifest, base: BaseManifest, limits: Limits | None = None) -> Adapter:
+        """The version's numbers, checked anew, for the base that serves now.
+
+        Raises BaseModelMismatch when it was trained on another model, InvalidAdapter when it does not fit the base or
+        is not the content that its digest names.
+        """
+        check_origin(version, base)
+        adapter = read_adapter(self.folder(version), base.linears, limits or Limits())
+        if digest_of(adapter) != version.digest:
+            raise InvalidAdapter(f"{version.ref.id} was changed on disk; load the adapter again")
+        return adapter
+
     def verify(self, text: str) -> AdapterManifest:
         """Hashes the files of a version. Raises InvalidAdapter naming the first that was changed or is gone."""
         version = self.show(text)
@@ -118,10 +138,11 @@ class AdapterStore:
         """Moves the alias back to the version that was current before. Raises Conflict when there was none."""
         with self._changing(check_name(name)):
             alias = read_alias(self._home(name))
-            self.of(name)
-            if len(alias.history) < 2:
-                raise Conflict(f"{name} was never on another version; there is nothing to go back to")
-            self._change_alias(name, msgspec.structs.replace(alias, history=alias.history[:-1]))
+            lost = {*alias.history} - {version.number for version in self.of(name).versions}
+            history = alias.without(lost).history
+            if len(history) < 2:
+                raise Conflict(f"{name} was on no other version that is still stored; there is nothing to go back to")
+            self._change_alias(name, msgspec.structs.replace(alias, history=history[:-1]))
             return self.show(name)
 
     def pin(self, text: str, pinned: bool = True) -> AdapterManifest:
@@ -214,10 +235,13 @@ class AdapterStore:
 
     def _of(self, name: str) -> StoredAdapter:
         alias = read_alias(self._home(name))
-        manifests = (_read_manifest(self._home(name) / str(number)) for number in self._numbers(name))
-        versions = tuple(manifest for manifest in manifests if manifest is not None)
+        versions = self._versions(name)
         current = alias.current if any(version.number == alias.current for version in versions) else None
         return StoredAdapter(name, current, frozenset(alias.pinned), versions)
+
+    def _versions(self, name: str) -> tuple[AdapterManifest, ...]:
+        manifests = (_read_manifest(self._home(name) / str(number)) for number in self._numbers(name))
+        return tuple(manifest for manifest in manifests if manifest is not None)
 
     def _stored(self, name: str, digest: str) -> AdapterManifest | None:
         """The newest undamaged version of that content."""

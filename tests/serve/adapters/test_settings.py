@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tunechat.serve.adapters.settings import read_settings
+from tunechat.serve.adapters.settings import _HARMLESS, _MUST_BE_OFF, _READ, read_settings
 from tunechat.serve.contract.errors import InvalidAdapter, UnsupportedFormat
 
 PLAIN = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
@@ -120,6 +123,35 @@ def test_leftovers_of_training_are_harmless() -> None:
 def test_patterns_that_could_take_long_are_refused(text: str) -> None:
     with pytest.raises(UnsupportedFormat):
         read(rank_pattern={text: 4})
+
+
+def test_many_patterns_are_refused() -> None:
+    with pytest.raises(InvalidAdapter):
+        read(rank_pattern={f"layers.{i}.*": 4 for i in range(65)})
+    with pytest.raises(InvalidAdapter):
+        read(alpha_pattern={f"layers.{i}": 4 for i in range(2049)})
+    assert read(rank_pattern={f"layers.{i}.q_proj": 4 for i in range(2048)}).rank_of("layers.2047.q_proj") == 4
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(key=st.sampled_from(sorted(_READ | _HARMLESS | _MUST_BE_OFF)), value=JSON)
+def test_any_value_is_read_or_refused(key: str, value: Any) -> None:
+    with contextlib.suppress(InvalidAdapter):
+        assert read(**{key: value}).rank >= 1
+
+
+def test_a_deep_value_is_refused() -> None:
+    value: Any = "x"
+    for _ in range(900):
+        value = [value]
+    with pytest.raises(UnsupportedFormat):
+        read(bias=value)
 
 
 def test_patterns_that_pass_match_at_once() -> None:

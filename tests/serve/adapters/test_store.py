@@ -27,6 +27,7 @@ from tunechat.serve.contract.errors import (
     InvalidRequest,
     ModelNotFound,
     NotFound,
+    TunechatError,
     Unavailable,
     UnsupportedFormat,
 )
@@ -113,6 +114,41 @@ def test_rollback_and_activate(store: AdapterStore, plain: Path, base: BaseManif
         store.rollback("support")
     assert store.activate("support@3").number == 3 == store.show("support").number
     assert store.rollback("support").number == 1
+
+
+def test_rollback_passes_over_what_is_lost(
+    store: AdapterStore, plain: Path, base: BaseManifest, tmp_path: Path
+) -> None:
+    three(store, plain, base, tmp_path)
+    shutil.rmtree(store.root / "support" / "2")
+    assert store.rollback("support").number == 1
+    assert store.show("support").number == 1
+
+
+def test_opens_for_the_base_that_serves(store: AdapterStore, plain: Path, base: BaseManifest) -> None:
+    known = AdapterOrigin(source_fingerprint=base.source_fingerprint)
+    version = store.publish("support", plain, Intake(base, origin=known))
+    adapter = store.open(version, base)
+    assert digest_of(adapter) == version.digest
+    with pytest.raises(BaseModelMismatch):
+        store.open(version, msgspec.structs.replace(base, source_fingerprint="other"))
+    with pytest.raises(InvalidAdapter, match="no linear module"):
+        store.open(version, msgspec.structs.replace(base, linears={}))
+    (store.folder(version) / CONFIG).chmod(0o644)
+    edit_config(store.folder(version), use_rslora=True)
+    with pytest.raises(InvalidAdapter, match="changed on disk"):
+        store.open(version, base)
+
+
+def test_a_damaged_alias_hides_no_other_name(store: AdapterStore, plain: Path, base: BaseManifest) -> None:
+    for name in ("good", "damaged"):
+        store.publish(name, plain, Intake(base))
+    (store.root / "damaged" / "alias.json").write_text("{")
+    assert [(stored.name, stored.current) for stored in store.all()] == [("damaged", None), ("good", 1)]
+    with pytest.raises(TunechatError, match="Remove it"):
+        store.show("damaged")
+    (store.root / "damaged" / "alias.json").unlink()
+    assert store.publish("damaged", plain, Intake(base)).number == 1
 
 
 def test_remove_and_pin(store: AdapterStore, plain: Path, base: BaseManifest, tmp_path: Path) -> None:

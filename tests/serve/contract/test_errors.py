@@ -1,33 +1,42 @@
-"""Errors survive the way between processes."""
+"""Every error keeps its code and its status on the way between processes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tunechat.serve.contract.errors import (
-    ConfigError,
-    ContextLengthExceeded,
-    EngineFailed,
-    InvalidRequest,
-    ModelError,
-    Overloaded,
-    TunechatError,
-    Unavailable,
-)
+from tunechat.serve.contract import errors
+from tunechat.serve.contract.errors import InvalidAdapter, TunechatError
+
+
+def kinds(root: type[TunechatError]) -> Iterator[type[TunechatError]]:
+    yield root
+    for kind in root.__subclasses__():
+        yield from kinds(kind)
+
+
+KINDS = [kind for kind in kinds(TunechatError) if kind.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_travels(kind: type[TunechatError]) -> None:
+    error = kind("what is wrong", param="model")
+    back = TunechatError.from_record(error.record)
+    assert back.record == error.record
+    assert isinstance(error, type(back))
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("kind", "code", "status"),
     [
-        (ConfigError("a", param="device"), ConfigError),
-        (ModelError("b"), ModelError),
-        (ContextLengthExceeded("c", param="messages"), InvalidRequest),
-        (Overloaded("d", retry_after=7), Overloaded),
-        (EngineFailed("e", retry_after=3), Unavailable),
-        (TunechatError("f"), TunechatError),
+        (errors.UnsupportedFormat, "unsupported_format", 422),
+        (errors.BaseModelMismatch, "base_model_mismatch", 422),
+        (errors.InvalidAdapter, "invalid_adapter", 422),
+        (errors.Conflict, "conflict", 409),
+        (errors.AdapterCapacity, "adapter_capacity", 503),
     ],
 )
-def test_a_record_becomes_the_error_again(error: TunechatError, kind: type[TunechatError]) -> None:
-    again = TunechatError.from_record(error.record)
-    assert type(again) is kind
-    assert again.record == error.record
+def test_codes_of_adapters(kind: type[TunechatError], code: str, status: int) -> None:
+    assert (kind.code, kind.http_status) == (code, status)
+    assert status != 422 or issubclass(kind, InvalidAdapter)
