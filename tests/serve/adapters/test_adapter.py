@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from tunechat.serve.adapters.adapter import Limits, read_adapter
 from tunechat.serve.contract.base import BaseManifest
 from tunechat.serve.contract.errors import InvalidAdapter, TunechatError
+from tunechat.tests.tiny_models import make_tiny
 
 from .conftest import PREFIX, WEIGHTS, MakePeft, edit_config, edit_tensors
 
@@ -72,6 +73,31 @@ def test_deltas_are_those_of_peft(make_peft: MakePeft, base: BaseManifest, tiny_
     assert len(adapter.warnings) == len(expected) and all(
         e in w for e, w in zip(expected, adapter.warnings, strict=True)
     )
+
+
+def test_a_head_that_is_tied_to_the_embedding(base: BaseManifest, tmp_path: Path) -> None:
+    """PEFT writes a copy of the tied matrix beside the head's adapter; it is passed over with a warning."""
+    from peft import LoraConfig, get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tied = AutoModelForCausalLM.from_pretrained(make_tiny(tmp_path / "tied", "llama", tie_word_embeddings=True))
+        model = get_peft_model(tied, LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+        model.save_pretrained(tmp_path / "adapter")
+    adapter = read_adapter(tmp_path / "adapter", base.linears)
+    assert [module.name for module in adapter.modules] == ["lm_head"]
+    assert len(adapter.warnings) == 1 and "copy" in adapter.warnings[0]
+
+
+def test_names_without_the_prefix_of_peft_are_refused(own: Path, base: BaseManifest) -> None:
+    """Such files would load without an effect elsewhere."""
+
+    def rename(tensors: dict[str, np.ndarray[Any, Any]]) -> None:
+        for name in list(tensors):
+            tensors[name.removeprefix(PREFIX)] = tensors.pop(name)
+
+    edit_tensors(own, rename)
+    refused(own, base, "8 tensors", "base_model.model.MODULE")
 
 
 def test_numbers_of_an_adapter(plain: Path, base: BaseManifest) -> None:

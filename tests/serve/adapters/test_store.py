@@ -170,6 +170,14 @@ def test_remove_and_pin(store: AdapterStore, plain: Path, base: BaseManifest, tm
     assert store.publish("support", plain, Intake(base)).number == 4
 
 
+def test_no_number_is_given_twice(store: AdapterStore, plain: Path, own: Path, base: BaseManifest) -> None:
+    store.publish("support", plain, Intake(base))
+    edit_config(own, lora_alpha=3)
+    assert store.publish("support", own, Intake(base), activate=False).number == 2
+    store.remove("support@2")
+    assert store.publish("support", own, Intake(base), activate=False).number == 3
+
+
 def test_lists(store: AdapterStore, plain: Path, base: BaseManifest, tmp_path: Path) -> None:
     assert store.all() == ()
     three(store, plain, base, tmp_path)
