@@ -81,7 +81,7 @@ class CompactModel:
         )  # fmt: skip
         return paged_attention(
             q, d.heads, keys, values, batch.block_tables, batch.sequences, batch.positions,
-            scale=d.head_dim**-0.5, window=d.sliding_window or 0,
+            longest_run=batch.longest_run, scale=d.head_dim**-0.5, window=d.sliding_window or 0,
         )  # fmt: skip
 
     def _layer(self, entry: BaseEntry, index: int) -> Layer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from .batch import Batch
 
 @dataclass(frozen=True, slots=True)
 class DeviceBatch:
-    """The fields of `Batch` as tensors; on the CPU they share its memory."""
+    """The fields of `Batch` as tensors, which on the CPU share its memory; and the longest run of a sequence's tokens."""
 
     tokens: Tensor
     positions: Tensor
@@ -20,6 +21,7 @@ class DeviceBatch:
     slots: Tensor
     block_tables: Tensor
     logit_rows: Tensor
+    longest_run: int
 
     @staticmethod
     def of(batch: Batch, device: torch.device) -> DeviceBatch:
@@ -31,4 +33,5 @@ class DeviceBatch:
             torch.from_numpy(batch.slots).to(device),
             torch.from_numpy(batch.block_tables).contiguous().to(device),
             torch.from_numpy(batch.logit_rows).to(device),
+            int(np.bincount(batch.sequences).max()),
         )

@@ -143,6 +143,7 @@ def paged_interface(
         batch.block_tables,
         batch.sequences,
         batch.positions,
+        longest_run=batch.longest_run,
         scale=d**-0.5 if scaling is None else scaling,
         window=sliding_window or 0,
         softcap=softcap or 0.0,

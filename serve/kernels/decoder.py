@@ -108,6 +108,7 @@ def paged_attention(
     sequences: Tensor,
     positions: Tensor,
     *,
+    longest_run: int,
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
@@ -115,13 +116,16 @@ def paged_attention(
     """Causal attention of each token over its own sequence: float32 [t, heads * d].
 
     q is [t, heads * d] float32 (rows may have a stride); block_tables [s, b], sequences and positions [t] are int32.
+    `longest_run` is the most tokens that a sequence has in the row: known beforehand, so that no device is waited for.
     `window` limits it to that many last positions (0: all); `softcap` bounds scores by tanh (0: not).
     """
     t, (_, kv_heads, block_size, d) = q.shape[0], keys.shape
     _check_heads(kv_heads, q.shape[1] // heads, keys)
     c = library() if q.device.type == "cpu" else None
     if c is None or d % 8 or keys.dtype not in _KINDS:
-        return _gathered_attention(q, heads, keys, values, block_tables, sequences, positions, scale, window, softcap)
+        return _gathered_attention(
+            q, heads, keys, values, block_tables, sequences, positions, longest_run, scale, window, softcap
+        )
     y = torch.empty(t, heads * d)
     c.paged_attention(
         q.data_ptr(), q.stride(0), t, heads, kv_heads, d, keys.data_ptr(), values.data_ptr(), _KINDS[keys.dtype],
@@ -139,6 +143,7 @@ def _gathered_attention(
     block_tables: Tensor,
     sequences: Tensor,
     positions: Tensor,
+    longest: int,
     scale: float,
     window: int,
     softcap: float,
@@ -149,7 +154,6 @@ def _gathered_attention(
     owner = sequences.long()
     starts = torch.searchsorted(owner, torch.arange(s, device=q.device))
     place = torch.arange(t, device=q.device) - starts[owner]
-    longest = int(place.max()) + 1
     queries = q.new_zeros(s, longest, heads, d)
     queries[owner, place] = q.reshape(t, heads, d)
     at = torch.full((s, longest), -1, dtype=torch.int64, device=q.device)

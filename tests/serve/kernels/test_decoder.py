@@ -80,7 +80,7 @@ def test_paged_attention(
     def run(rows: slice) -> Tensor:
         return decoder.paged_attention(
             q[rows], heads, keys, values, tables, sequences[rows], positions[rows],
-            scale=d**-0.5, window=window, softcap=softcap,
+            longest_run=int(sequences[rows].bincount().max()), scale=d**-0.5, window=window, softcap=softcap,
         )  # fmt: skip
 
     found = run(slice(0, 9))
