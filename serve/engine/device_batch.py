@@ -13,7 +13,7 @@ from .batch import Batch
 
 @dataclass(frozen=True, slots=True)
 class DeviceBatch:
-    """The fields of `Batch` as tensors, which on the CPU share its memory; and the longest run of a sequence's tokens."""
+    """The fields of `Batch` as tensors, which share its memory on the CPU; and a sequence's longest run of tokens."""
 
     tokens: Tensor
     positions: Tensor
