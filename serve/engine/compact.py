@@ -18,6 +18,7 @@ from ..base.weights import DenseWeight, Int8Weight, Weight, place
 from ..contract.errors import ModelError
 from ..kernels.decoder import add_rms_norm, paged_attention, rotate_and_store, silu_product
 from .cache import CacheShape, KVCache
+from .compiled import CompiledLayers
 from .device_batch import DeviceBatch
 
 
@@ -58,19 +59,28 @@ class CompactModel:
         self._norm = entry.vector("model.norm.weight").to(device)
         self._head = self._embedding if self.decoder.tied_head else place(entry.weight("lm_head"), device)
         self._cosines, self._sines = self._rotations(context_length)
+        self._compiled: CompiledLayers | None = None
+        if CompiledLayers.can_run(self.decoder, self._layers, device, cache_dtype):
+            self._compiled = CompiledLayers(self.decoder, self._layers, (self._cosines, self._sines))
 
     def forward(self, batch: DeviceBatch, cache: KVCache) -> Tensor:
         """Logits float32 [len(logit_rows), vocab]; keys and values of all tokens are in the cache afterwards."""
         hidden = self._embedding.lookup(batch.tokens)
+        run = self._run_layers if self._compiled is None else self._compiled.run
+        delta = run(hidden, batch, cache)
+        rows = batch.logit_rows
+        last = add_rms_norm(hidden[rows], delta[rows], self._norm, self.decoder.norm_eps)
+        return product(last, self._head).float()
+
+    def _run_layers(self, hidden: Tensor, batch: DeviceBatch, cache: KVCache) -> Tensor:
+        """Passes `hidden` [t, hidden_size] through all layers, in place, but for the last delta, which it gives."""
         delta: Tensor | None = None
         for i, layer in enumerate(self._layers):
             x = add_rms_norm(hidden, delta, layer.attention_norm, self.decoder.norm_eps)
             delta = layer.output(self._attention(layer.qkv(x), layer, batch, cache.layer(i)))
             x = add_rms_norm(hidden, delta, layer.mlp_norm, self.decoder.norm_eps)
             delta = layer.down(silu_product(layer.gate_up(x)))
-        rows = batch.logit_rows
-        last = add_rms_norm(hidden[rows], None if delta is None else delta[rows], self._norm, self.decoder.norm_eps)
-        return product(last, self._head).float()
+        return torch.zeros_like(hidden) if delta is None else delta
 
     def _attention(self, qkv: Tensor, layer: Layer, batch: DeviceBatch, cache: tuple[Tensor, Tensor]) -> Tensor:
         d = self.decoder

@@ -22,6 +22,7 @@ _SIGNATURES = {
     "add_rms_norm": "pp ll p f p",
     "silu_product": "p ll p",
     "rotate_and_store": "p llll pp l pp pp f pp i ll",
+    "decoder_layer": "pppp i",
     "store": "pp lll p pp i ll",
     "paged_attention": "p lllll pp i ll p l pp l ff p",
 }

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tunechat.serve.base.prepare import prepare
 from tunechat.serve.contract.errors import ConfigError, ModelError
+from tunechat.serve.engine import compiled
 from tunechat.serve.engine import runner as runner_module
 from tunechat.serve.engine.options import EngineOptions
 from tunechat.serve.engine.runner import Runner, build_runner
@@ -130,13 +131,26 @@ def test_logits_do_not_depend_on_batch_chunks_or_cache(workspace: Path, case: st
 def test_torch_gives_what_the_kernels_give(
     workspace: Path, case: str, quant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = runner_of(workspace, case, quant)
-    with_kernels = [torch.stack(s.logits) for s in ragged(runner)]
-    for module in (decoder, products, runner_module):
+    with_kernels = [torch.stack(s.logits) for s in ragged(runner_of(workspace, case, quant))]
+    for module in (compiled, decoder, products, runner_module):
         monkeypatch.setattr(module, "library", lambda: None)
+    runner = runner_of(workspace, case, quant)
     assert runner.kernels.startswith("torch")
     for found, expected in zip([torch.stack(s.logits) for s in ragged(runner)], with_kernels, strict=True):
         assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", sorted(COMPACT))
+@pytest.mark.parametrize("quant", ["none", "int4"])
+def test_a_layer_in_one_call_gives_the_bits_of_its_parts(
+    workspace: Path, case: str, quant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = [torch.stack(s.logits) for s in ragged(runner_of(workspace, case, quant))]
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    runner = runner_of(workspace, case, quant)
+    assert runner.kernels == "c"
+    for found, expected in zip([torch.stack(s.logits) for s in ragged(runner)], at_once, strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_half_precision_cache_stays_close(workspace: Path) -> None:
