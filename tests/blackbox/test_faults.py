@@ -91,7 +91,7 @@ def test_a_dead_gateway_leaves_no_engine(start: Start, note: Note) -> None:
 def test_sigterm_lets_running_streams_finish_and_tells_the_rest(start: Start, note: Note) -> None:
     server = start(max_running=4, drain_timeout=60)
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        running = [stack.enter_context(Stream(server, {**ENDLESS, "max_tokens": 120})) for _ in range(4)]
+        running = [stack.enter_context(Stream(server, {**ENDLESS, "max_tokens": 600})) for _ in range(4)]
         for stream in running:
             stream.read_until(b'"text"')
         queued = [stack.enter_context(Stream(server, LONG)) for _ in range(4)]
