@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..contract.errors import ErrorRecord
-from ..contract.messages import EngineInfo, EngineStats, Loading, SequenceOutput
+from ..contract.messages import AdapterUse, EngineInfo, EngineStats, Loading, SequenceOutput
 from ..contract.sampling import SamplingParams
 
 
@@ -41,7 +41,13 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
     def generate(
-        self, prompt: list[int], params: SamplingParams, *, sequence: str, salt: str = "", adapter: str = ""
+        self,
+        prompt: list[int],
+        params: SamplingParams,
+        *,
+        sequence: str,
+        salt: str = "",
+        adapters: tuple[AdapterUse, ...] = (),
     ) -> AsyncIterator[SequenceOutput]: ...
 
 

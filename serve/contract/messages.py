@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import msgspec
 
+from .adapters import AdapterRef
 from .errors import ErrorRecord
 from .sampling import SamplingParams
 
 
+class AdapterUse(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """An adapter that a request uses: its digest, and what its delta is multiplied with."""
+
+    digest: str
+    weight: float = 1.0
+
+
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Generate from `prompt`. `adapter` is a digest ("" is the base); `salt` parts the prefix caches of tenants."""
+    """Generate from `prompt`, with the deltas of all `adapters` added to the base; none is the base alone.
+
+    Every digest is known from an AddAdapter and stands once. `salt` parts the prefix caches of tenants.
+    """
 
     sequence: str
     prompt: list[int]
     params: SamplingParams
-    adapter: str = ""
+    adapters: tuple[AdapterUse, ...] = ()
     salt: str = ""
 
 
@@ -22,6 +33,32 @@ class Abort(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Stop this sequence and free what it holds; no more output comes for it. Unknown ids are ignored."""
 
     sequence: str
+
+
+class AddAdapter(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Requests may use this adapter from now on. `folder` holds the version's files; nothing is read yet."""
+
+    ref: AdapterRef
+    folder: str
+
+
+class LoadAdapter(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Read an adapter that was added and make it ready. AdapterLoaded or AdapterFailed answers."""
+
+    digest: str
+
+
+class PinAdapter(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Keep an adapter on the device once it is there, or let it go again."""
+
+    digest: str
+    pinned: bool
+
+
+class RemoveAdapter(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """No new request uses this adapter: free what it holds once the sequences that use it have ended."""
+
+    digest: str
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -36,7 +73,11 @@ class Loading(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine serves, constant from ready to death. `entry` is the folder of the prepared base."""
+    """What the engine serves, constant from ready to death. `entry` is the folder of the prepared base.
+
+    `adapter_slots` adapters can be in one batch, of ranks up to `max_adapter_rank`; `adapter_bytes` bounds those that
+    are kept in memory.
+    """
 
     model: str
     entry: str
@@ -53,6 +94,9 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int
     weight_bytes: int
     cache_bytes: int
+    adapter_slots: int = 0
+    adapter_bytes: int = 0
+    max_adapter_rank: int = 0
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -94,8 +138,27 @@ class StepOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outputs: list[SequenceOutput]
 
 
+class AdapterResidency(msgspec.Struct, frozen=True, kw_only=True):
+    """An adapter that is in memory. `slot` is its place on the device, None while it is only in host memory.
+
+    `running` and `waiting` count the sequences that use it; `loads` how often it was read from disk.
+    """
+
+    digest: str
+    bytes: int
+    slot: int | None = None
+    pinned: bool = False
+    running: int = 0
+    waiting: int = 0
+    loads: int = 0
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Gauges and counters of the engine. Counters only grow while the engine lives; times are seconds."""
+    """Gauges and counters of the engine. Counters only grow while the engine lives; times are seconds.
+
+    `adapters` are those in memory; one that was added and is not among them is on disk. `adapter_loads` counts reads
+    from disk, `adapter_installs` moves into a slot, `adapter_evictions` those that had to leave memory for others.
+    """
 
     running: int = 0
     waiting: int = 0
@@ -110,6 +173,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     aborted: int = 0
     busy_seconds: float = 0.0
     resident_bytes: int = 0
+    adapters: list[AdapterResidency] = []
+    adapter_loads: int = 0
+    adapter_installs: int = 0
+    adapter_evictions: int = 0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -118,11 +185,25 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     stats: EngineStats
 
 
+class AdapterLoaded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The adapter is in memory and checked; `bytes` is what it takes there."""
+
+    digest: str
+    bytes: int
+
+
+class AdapterFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The adapter cannot be used, and why. Nothing that is served has changed."""
+
+    digest: str
+    error: ErrorRecord
+
+
 class Fatal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Why the engine is about to exit."""
 
     error: ErrorRecord
 
 
-ToEngine = Submit | Abort | Shutdown
-FromEngine = Loading | Ready | StepOutputs | Heartbeat | Fatal
+ToEngine = Submit | Abort | AddAdapter | LoadAdapter | PinAdapter | RemoveAdapter | Shutdown
+FromEngine = Loading | Ready | StepOutputs | Heartbeat | AdapterLoaded | AdapterFailed | Fatal

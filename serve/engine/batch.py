@@ -9,13 +9,29 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterGroups:
+    """Which adapters change which tokens of a batch.
+
+    Group g is the adapter in slot `slots[g]`, on the tokens `tokens[begins[g]:begins[g + 1]]`, in ascending order, each
+    delta multiplied with its entry of `weights`. A token's deltas are added in the order of the groups, so that order
+    must come from the adapters and never from the slots they happen to be in. slots int32 [G], begins int32 [G + 1],
+    tokens int32 [U], weights float32 [U].
+    """
+
+    slots: NDArray[np.int32]
+    begins: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """T tokens of S sequences, the tokens of a sequence side by side, in order.
 
     `tokens`, `positions` and `sequences` (which row of `block_tables` a token belongs to) are int32 [T]; `slots` int64
     [T] is where a token's key and value go (block * block_size + offset); `block_tables` int32 [S, B], -1 past a
-    sequence's last block; `logit_rows` int64 [L] are the tokens whose logits are wanted; `adapters` int32 [T] is the
-    adapter slot of each token, -1 for the base.
+    sequence's last block; `logit_rows` int64 [L] are the tokens whose logits are wanted; `adapters` is None when
+    the whole batch is for the base.
     """
 
     tokens: NDArray[np.int32]
@@ -24,7 +40,7 @@ class Batch:
     slots: NDArray[np.int64]
     block_tables: NDArray[np.int32]
     logit_rows: NDArray[np.int64]
-    adapters: NDArray[np.int32]
+    adapters: AdapterGroups | None = None
 
     @property
     def size(self) -> int:

@@ -11,6 +11,7 @@ from typing import Literal
 from ..contract.errors import EngineFailed, ErrorRecord, Overloaded, TunechatError, Unavailable
 from ..contract.messages import (
     Abort,
+    AdapterUse,
     EngineInfo,
     EngineStats,
     Fatal,
@@ -159,7 +160,13 @@ class EngineClient:
             await self._task
 
     def generate(
-        self, prompt: list[int], params: SamplingParams, *, sequence: str, salt: str = "", adapter: str = ""
+        self,
+        prompt: list[int],
+        params: SamplingParams,
+        *,
+        sequence: str,
+        salt: str = "",
+        adapters: tuple[AdapterUse, ...] = (),
     ) -> AsyncIterator[SequenceOutput]:
         """Outputs of one sequence; `sequence` must never have been used before.
 
@@ -170,7 +177,7 @@ class EngineClient:
         """
         self._check(prompt, params, sequence)
         return self._outputs(
-            Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapter=adapter),
+            Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapters=adapters),
         )
 
     async def _outputs(self, submit: Submit) -> AsyncIterator[SequenceOutput]:

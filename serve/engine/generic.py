@@ -92,7 +92,6 @@ class GenericModel:
             slots=np.arange(count, dtype=np.int64),
             block_tables=np.array([[0, 1]], dtype=np.int32),
             logit_rows=np.arange(count, dtype=np.int64),
-            adapters=np.full(count, -1, dtype=np.int32),
         )
         ours = self.forward(DeviceBatch.of(probe, self.device), cache)
         self._model.set_attn_implementation("eager")

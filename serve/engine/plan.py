@@ -59,7 +59,6 @@ def assemble(plan: Plan, tables: BlockTables, block_size: int) -> Batch:
         slots=tables.slots(rows[sequences], positions, block_size),
         block_tables=tables.gather(rows),
         logit_rows=np.array(_logit_rows(plan, (ends - counts).tolist()), dtype=np.int64),
-        adapters=np.full(size, -1, dtype=np.int32),
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..contract.messages import AdapterUse
+
 
 class Namespace(NamedTuple):
     """Whose blocks may be shared: those computed with the same weights, for the same tenant, in the same epoch.
 
-    A new epoch begins when something computed before may be wrong.
+    `adapters` are in ascending order, so that the same composition has one name. A new epoch begins when something
+    computed before may be wrong.
     """
 
-    adapter: str
+    adapters: tuple[AdapterUse, ...]
     salt: str
     epoch: int = 0
 

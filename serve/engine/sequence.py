@@ -34,7 +34,7 @@ class Sequence:
     computed: int = 0
     row: int = NO_ROW
     registered: int = 0
-    parent: int | Namespace = field(default_factory=lambda: Namespace("", ""))
+    parent: int | Namespace = field(default_factory=lambda: Namespace((), ""))
     cached_tokens: int | None = None
     overtaken: int = 0
     prompt_logprobs: list[TokenLogprob | None] | None = None
@@ -44,7 +44,7 @@ class Sequence:
     def of(submit: Submit, arrival: int) -> Sequence:
         """A sequence of which nothing is computed yet. `arrival` orders sequences by age."""
         prompt = np.array(submit.prompt, dtype=np.int32)
-        namespace = Namespace(submit.adapter, submit.salt)
+        namespace = Namespace(tuple(sorted(submit.adapters)), submit.salt)
         return Sequence(
             id=submit.sequence,
             arrival=arrival,

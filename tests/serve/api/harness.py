@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tunechat.serve.contract.errors import ErrorRecord
-from tunechat.serve.contract.messages import EngineInfo, EngineStats, Loading, SequenceOutput, TokenLogprob
+from tunechat.serve.contract.messages import AdapterUse, EngineInfo, EngineStats, Loading, SequenceOutput, TokenLogprob
 from tunechat.serve.contract.sampling import SamplingParams
 from tunechat.serve.text import ModelText
 
@@ -118,7 +118,13 @@ class ScriptedEngine:
             await self.changed.wait_for(lambda: len(self.open) >= count)
 
     def generate(
-        self, prompt: list[int], params: SamplingParams, *, sequence: str, salt: str = "", adapter: str = ""
+        self,
+        prompt: list[int],
+        params: SamplingParams,
+        *,
+        sequence: str,
+        salt: str = "",
+        adapters: tuple[AdapterUse, ...] = (),
     ) -> AsyncIterator[SequenceOutput]:
         if self.refusal is not None:
             raise self.refusal

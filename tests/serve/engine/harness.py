@@ -7,6 +7,7 @@ from queue import SimpleQueue
 
 from tunechat.serve.contract.messages import (
     Abort,
+    AdapterUse,
     FromEngine,
     SequenceOutput,
     StepOutputs,
@@ -46,9 +47,15 @@ class Harness:
         self.scheduler = self.engine.scheduler
 
     def submit(
-        self, sequence: str, prompt: list[int], params: SamplingParams, *, salt: str = "", adapter: str = ""
+        self,
+        sequence: str,
+        prompt: list[int],
+        params: SamplingParams,
+        *,
+        salt: str = "",
+        adapters: tuple[AdapterUse, ...] = (),
     ) -> None:
-        self.inbox.put(Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapter=adapter))
+        self.inbox.put(Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapters=adapters))
         self.engine.receive(0.0)
 
     def abort(self, sequence: str) -> None:

@@ -57,7 +57,6 @@ class Pages:
             slots=tables[owner, place // size].astype(np.int64) * size + place % size,
             block_tables=tables,
             logit_rows=np.arange(len(tokens), dtype=np.int64),
-            adapters=np.full(len(tokens), -1, dtype=np.int32),
         )
         logits = self.runner.forward(batch).clone()
         for (sequence, count), rows in zip(parts, torch.split(logits, [c for _, c in parts]), strict=True):

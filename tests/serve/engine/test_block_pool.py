@@ -5,12 +5,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tunechat.serve.contract.messages import AdapterUse
 from tunechat.serve.engine.block_pool import BlockPool, IntegrityError, PoolExhausted
 from tunechat.serve.engine.prefix import BlockKey, Namespace
 
 SIZE = 2
 BLOCKS = 6
-HOME = Namespace("", "")
+HOME = Namespace((), "")
 
 
 def packed(tokens: list[int]) -> bytes:
@@ -41,7 +42,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(tokens=st.lists(st.integers(0, 2), max_size=8), salt=st.sampled_from("ab"))
     def begin(self, tokens: list[int], salt: str) -> None:
-        namespace = Namespace("", salt)
+        namespace = Namespace((), salt)
         found = self.pool.match(namespace, packed(tokens), len(tokens) // SIZE)
         for block in found:
             self.pool.share(block)
@@ -116,7 +117,7 @@ def test_equal_blocks_computed_twice_become_one() -> None:
     pool.check_integrity([*first, *second])
 
 
-@pytest.mark.parametrize("other", [Namespace("adapter", ""), Namespace("", "tenant")])
+@pytest.mark.parametrize("other", [Namespace((AdapterUse("digest"),), ""), Namespace((), "tenant")])
 def test_other_weights_and_other_tenants_find_nothing(other: Namespace) -> None:
     pool = BlockPool(4, SIZE)
     fill(pool, [1, 2, 3, 4])

@@ -5,6 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tunechat.serve.contract.messages import AdapterUse
 from tunechat.serve.contract.sampling import SamplingParams
 from tunechat.serve.engine.prefix import BlockKey
 from tunechat.tests.serve.engine.harness import Harness, greedy
@@ -237,7 +238,7 @@ def test_a_second_request_computes_only_what_is_new() -> None:
     harness.submit("b", prompt, greedy(2))
     harness.submit("c", [*prompt, 1, 2], greedy(2))
     harness.submit("d", prompt, greedy(2), salt="other")
-    harness.submit("e", prompt, greedy(2), adapter="other")
+    harness.submit("e", prompt, greedy(2), adapters=(AdapterUse("other"),))
     harness.drain()
     # All of the prompt is cached, and yet its last token's logits have to be computed: hence one block less.
     assert [harness.outputs[name][-1].cached_tokens for name in "abcde"] == [0, 16, 20, 0, 0]

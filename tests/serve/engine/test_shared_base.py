@@ -31,7 +31,6 @@ runner.forward(Batch(
     slots=np.arange(count, dtype=np.int64),
     block_tables=np.array([[0, 1]], dtype=np.int32),
     logit_rows=np.array([count - 1], dtype=np.int64),
-    adapters=np.full(count, -1, dtype=np.int32),
 ))
 print(json.dumps({"own": own() - bare}), flush=True)
 sys.stdin.readline()
