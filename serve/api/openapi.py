@@ -24,6 +24,7 @@ _ERROR_STATUSES = {
     413: "The body is too large.",
     415: "The body is no JSON.",
     429: "The queue is full; come back after `Retry-After` seconds.",
+    431: "The request's head is too large.",
     500: "The server failed.",
     503: "The engine is starting, stopping or failed; come back after `Retry-After` seconds.",
     504: "The answer took too long.",
