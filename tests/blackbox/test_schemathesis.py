@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tunechat.serve.api.app import create_app
@@ -14,12 +14,14 @@ from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.engine.client import EngineClient
 from tunechat.serve.engine.options import EngineOptions
 from tunechat.tests.blackbox.server import LEAKS, MODEL, Server
+from tunechat.tests.fuzzing import CONFIG
 
 pytestmark = [pytest.mark.usefixtures("healthy_at_end"), pytest.mark.timeout(240)]
 
 
 VOCABULARY = 49_152
 GENERATING = ("/v1/chat/completions", "/v1/completions")
+MAX_BODY_BYTES = ApiSettings.model_fields["max_body_bytes"].default
 
 
 def _document() -> dict[str, Any]:
@@ -28,7 +30,7 @@ def _document() -> dict[str, Any]:
     return create_app(engine, ApiSettings(model=MODEL)).openapi()
 
 
-schema = schemathesis.openapi.from_dict(_document())
+schema = schemathesis.openapi.from_dict(_document(), config=CONFIG)
 
 
 def test_the_server_describes_itself_so(server: Server) -> None:
@@ -72,11 +74,25 @@ def aim(body: dict[str, Any]) -> None:
 def test_no_request_makes_a_server_error(case: schemathesis.Case, server: Server) -> None:
     if case.meta.generation.mode.is_positive and case.path in GENERATING:
         aim(case.body)
+    check(case, server)
+
+
+@given(case=schema["/tokenize"]["POST"].as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_body_that_is_wrong_and_too_large_is_refused_for_its_size(case: schemathesis.Case, server: Server) -> None:
+    assume(isinstance(case.body, dict))
+    case.body["padding"] = "x" * MAX_BODY_BYTES
+    assert check(case, server) == 413
+
+
+def check(case: schemathesis.Case, server: Server) -> int:
+    """The status of the answer, which is as described whatever it is."""
     # What one field allows may contradict another; a JSON schema does not say so, and 400 is right then.
     response = case.call_and_validate(base_url=server.url, excluded_checks=[positive_data_acceptance], timeout=60)
     assert response.status_code < 500
     if response.status_code >= 400:
         assert not LEAKS.search(response.content)
+    return int(response.status_code)
 
 
 @pytest.mark.parametrize("path", GENERATING)

@@ -13,6 +13,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tunechat.serve.api.app import create_app
 from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.text import ModelText
+from tunechat.tests.fuzzing import CONFIG
 from tunechat.tests.serve.api.harness import LEAKS, MODEL, ScriptedEngine, write_entry
 
 _FOLDER = tempfile.TemporaryDirectory()
@@ -25,7 +26,7 @@ def _application() -> FastAPI:
     return create_app(engine, ApiSettings(model=MODEL, allowed_hosts=("testserver",)))
 
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", _application())
+schema = schemathesis.openapi.from_asgi("/openapi.json", _application(), config=CONFIG)
 
 
 @schema.parametrize()
