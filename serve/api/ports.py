@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+from ..contract.adapters import AdapterRef
 from ..contract.errors import ErrorRecord
-from ..contract.messages import AdapterUse, EngineInfo, EngineStats, Loading, SequenceOutput
+from ..contract.messages import AdapterLoaded, AdapterUse, EngineInfo, EngineStats, Loading, SequenceOutput
 from ..contract.sampling import SamplingParams
 
 
@@ -39,6 +41,14 @@ class Engine(Protocol):
     async def wait_ready(self) -> EngineInfo: ...
 
     async def close(self) -> None: ...
+
+    def add_adapter(self, ref: AdapterRef, folder: Path) -> None: ...
+
+    async def load_adapter(self, digest: str) -> AdapterLoaded: ...
+
+    def pin_adapter(self, digest: str, pinned: bool) -> None: ...
+
+    def remove_adapter(self, digest: str) -> None: ...
 
     def generate(
         self,
