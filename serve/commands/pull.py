@@ -8,7 +8,7 @@ from .output import format_bytes, print_json, progress
 
 
 def pull(model: Model = None, quant: Quant = None, json: Json = False) -> None:
-    """Fetch a model and prepare it for serving. A broken download from a hub goes on where it stopped."""
+    """Fetch a model and prepare it for serving. A download that broke off goes on where it stopped."""
     settings = load({"model": model, "quant": quant}).settings
     from ..base.models import list_models
     from ..base.prepare import prepare
