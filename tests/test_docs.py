@@ -31,7 +31,7 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_every_command_is_in_both_readmes() -> None:
-    from tunechat.serve.cli import app
+    from tunechat.serve.commands.root import app
 
     names = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
     for readme in ("README.md", "README.zh-CN.md"):

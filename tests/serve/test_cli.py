@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tunechat.serve import cli
+from tunechat.serve.commands import root
 from tunechat.serve.contract.errors import ConfigError, ModelError, Overloaded
 from tunechat.serve.settings import SettingsError
 
@@ -52,7 +53,7 @@ def test_known_errors_are_one_line(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(root, "app", fail)
     with pytest.raises(SystemExit) as exited:
         cli.main()
     assert exited.value.code == code
@@ -63,6 +64,27 @@ def test_unknown_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(root, "app", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+INTERRUPTED = """
+import sys
+from tunechat.serve import cli
+loaded = {"typer", "pydantic", "logging"} & set(sys.modules)
+assert not loaded, loaded
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+cli.main()
+"""
+
+
+def test_an_interruption_while_it_loads_shows_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -1,0 +1,44 @@
+"""The root of the command line: its sub-commands, each a module whose heavy imports happen only when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import config, doctor, models, ps, pull, run, serve
+
+app = typer.Typer(
+    name="tunechat",
+    help="One shared base model, many LoRA adapters, one OpenAI-compatible server.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tunechat {version('tunechat')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("serve")(serve.serve)
+app.command("run")(run.run)
+app.command("pull")(pull.pull)
+app.add_typer(models.app, name="models")
+app.command("ps")(ps.ps)
+app.command("doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")
