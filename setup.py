@@ -12,8 +12,8 @@ X86_64 = platform.machine().lower() in {"x86_64", "amd64"}
 # another processor) the install goes on, and the torch path serves with the same results, more slowly.
 kernels = Extension(
     "tunechat.serve.kernels._kernels",
-    sources=["serve/kernels/products.c", "serve/kernels/decoder.c", "serve/kernels/layer.c", "serve/kernels/pool.c"],
-    depends=[f"serve/kernels/{name}.h" for name in ("common", "lanes256", "lanes512", "pool", "tiles")],
+    sources=[f"serve/kernels/{name}.c" for name in ("adapters", "decoder", "layer", "pool", "products")],
+    depends=[f"serve/kernels/{name}.h" for name in ("adapters", "common", "lanes256", "lanes512", "pool", "tiles")],
     extra_compile_args=["-O3", "-mavx2", "-mfma", "-mf16c", "-ffp-contract=off", "-pthread", "-std=gnu11"],
     extra_link_args=["-pthread", "-lm"],
     optional=True,

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import msgspec
 
-from ..contract.adapters import ADAPTER_FORMAT, AdapterManifest
+from ..contract.adapters import AdapterManifest
 from ..contract.base import BaseManifest
 from ..contract.errors import Conflict, InvalidAdapter, ModelNotFound, TunechatError, Unavailable
-from .adapter import Adapter, Limits, read_adapter
+from .adapter import Adapter, Limits
 from .alias import Alias, read_alias, write_alias
-from .digest import digest_of, sha256_of
+from .digest import sha256_of
 from .durable import TEMPORARY, locked, locked_if_free, sync_folder
 from .names import check_name, inside, parse_id
-from .origin import MANIFEST, check_origin
+from .opening import open_version, read_version
 from .staging import Intake, copy_in, finish
 
 _LOCKS = ".locks"
@@ -112,11 +112,7 @@ class AdapterStore:
         Raises BaseModelMismatch when it was trained on another model, InvalidAdapter when it does not fit the base or
         is not the content that its digest names.
         """
-        check_origin(version, base)
-        adapter = read_adapter(self.folder(version), base.linears, limits or Limits())
-        if digest_of(adapter) != version.digest:
-            raise InvalidAdapter(f"{version.ref.id} was changed on disk; load the adapter again")
-        return adapter
+        return open_version(self.folder(version), version, base, limits or Limits())
 
     def verify(self, text: str) -> AdapterManifest:
         """Hashes the files of a version. Raises InvalidAdapter naming the first that was changed or is gone."""
@@ -240,7 +236,7 @@ class AdapterStore:
         return StoredAdapter(name, current, frozenset(alias.pinned), versions)
 
     def _versions(self, name: str) -> tuple[AdapterManifest, ...]:
-        manifests = (_read_manifest(self._home(name) / str(number)) for number in self._numbers(name))
+        manifests = (read_version(self._home(name) / str(number)) for number in self._numbers(name))
         return tuple(manifest for manifest in manifests if manifest is not None)
 
     def _stored(self, name: str, digest: str) -> AdapterManifest | None:
@@ -255,22 +251,6 @@ class AdapterStore:
             if path.is_symlink() or not path.is_file() or sha256_of(path) != expected:
                 return file
         return None
-
-
-def _read_manifest(folder: Path) -> AdapterManifest | None:
-    """The manifest in `folder`, or None when it is no version of this format under its own name and number."""
-    if folder.is_symlink():
-        return None
-    try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=AdapterManifest)
-    except (OSError, msgspec.MsgspecError):
-        return None
-    is_ours = (manifest.format, manifest.name, str(manifest.number)) == (
-        ADAPTER_FORMAT,
-        folder.parent.name,
-        folder.name,
-    )
-    return manifest if is_ours else None
 
 
 def _is_name(name: str) -> bool:

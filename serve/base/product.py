@@ -7,29 +7,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels import dense_product, int4_product, int8_product
+from ..kernels.deltas import Deltas
 from .weights import DenseWeight, Int4Weight, Int8Weight, Nf4Weight, Weight
 
 
-def product(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
-    """x [m, columns] times `weight` transposed, plus `bias` [rows]: float32 [m, rows].
+def product(x: Tensor, weight: Weight, bias: Tensor | None = None, deltas: Deltas | None = None) -> Tensor:
+    """x [m, columns] times `weight` transposed, plus `bias` [rows] and what adapters add: float32 [m, rows].
 
     A row of the result depends on that row of `x` alone, bit for bit, at any m (on CUDA: within rounding).
     """
     match weight:
         case Int4Weight():
             if x.device.type == "cuda":
-                return _dequantized(x, weight, bias)
-            return int4_product(x, weight.quants, weight.scales, weight.minima, weight.rows, bias)
+                return _with(deltas, x, _dequantized(x, weight, bias), bias)
+            return int4_product(x, weight.quants, weight.scales, weight.minima, weight.rows, bias, deltas)
         case Int8Weight():
             if x.device.type == "cuda":
-                return _dequantized(x, weight, bias)
-            return int8_product(x, weight.quants, weight.scales, weight.rows, bias)
+                return _with(deltas, x, _dequantized(x, weight, bias), bias)
+            return int8_product(x, weight.quants, weight.scales, weight.rows, bias, deltas)
         case Nf4Weight():
             if x.device.type == "cuda":
-                return _nf4_on_cuda(x, weight, bias)
-            return dense_product(x, weight.dequantize(), bias)
+                return _with(deltas, x, _nf4_on_cuda(x, weight, bias), bias)
+            return dense_product(x, weight.dequantize(), bias, deltas)
         case DenseWeight():
-            return dense_product(x, weight.tensor, bias).float()
+            return dense_product(x, weight.tensor, bias, deltas).float()
+
+
+def _with(deltas: Deltas | None, x: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if deltas is None else deltas.add(x, y, bias)
 
 
 def _dequantized(x: Tensor, weight: Int4Weight | Int8Weight, bias: Tensor | None) -> Tensor:

@@ -23,6 +23,18 @@ class AdapterGroups:
     tokens: NDArray[np.int32]
     weights: NDArray[np.float32]
 
+    def among(self, rows: NDArray[np.int64], size: int) -> AdapterGroups | None:
+        """The groups for those of the batch's `size` tokens that `rows` names, numbered as they stand there; None when
+        no adapter changes any of them."""
+        places = np.full(size, -1, dtype=np.int32)
+        places[rows] = np.arange(len(rows), dtype=np.int32)
+        tokens = places[self.tokens]
+        kept = tokens >= 0
+        if not kept.any():
+            return None
+        counts = np.concatenate([[0], np.cumsum(kept, dtype=np.int32)]).astype(np.int32)
+        return AdapterGroups(self.slots, counts[self.begins], tokens[kept], self.weights[kept])
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

@@ -17,9 +17,11 @@ from ..base.product import product
 from ..base.weights import DenseWeight, Int8Weight, Weight, place
 from ..contract.errors import ModelError
 from ..kernels.decoder import add_rms_norm, paged_attention, rotate_and_store, silu_product
+from ..kernels.deltas import Deltas
 from .cache import CacheShape, KVCache
 from .compiled import CompiledLayers
 from .device_batch import DeviceBatch
+from .sites import MATRICES_OF_A_LAYER, compact_sites
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,8 @@ class Linear:
     weight: Weight
     bias: Tensor | None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return product(x, self.weight, self.bias)
+    def __call__(self, x: Tensor, deltas: Deltas | None = None) -> Tensor:
+        return product(x, self.weight, self.bias, deltas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class CompactModel:
     def __init__(self, entry: BaseEntry, device: torch.device, context_length: int, cache_dtype: torch.dtype) -> None:
         self.decoder: Decoder = decoder_of(entry.config)
         self.device = device
+        self.sites = compact_sites(self.decoder, entry.manifest.vocab_size)
         self.cache_shape = CacheShape(self.decoder.layers, self.decoder.kv_heads, self.decoder.head_dim, cache_dtype)
         self._embedding = _lookup_weight(place(entry.weight("model.embed_tokens"), device))
         self._layers = [self._layer(entry, i) for i in range(self.decoder.layers)]
@@ -70,16 +73,20 @@ class CompactModel:
         delta = run(hidden, batch, cache)
         rows = batch.logit_rows
         last = add_rms_norm(hidden[rows], delta[rows], self._norm, self.decoder.norm_eps)
-        return product(last, self._head).float()
+        deltas = batch.head_deltas(len(self.sites) - 1) if batch.head_deltas is not None else None
+        return product(last, self._head, None, deltas).float()
 
     def _run_layers(self, hidden: Tensor, batch: DeviceBatch, cache: KVCache) -> Tensor:
         """Passes `hidden` [t, hidden_size] through all layers, in place, but for the last delta, which it gives."""
         delta: Tensor | None = None
+        deltas = batch.deltas or _no_deltas
         for i, layer in enumerate(self._layers):
+            site = MATRICES_OF_A_LAYER * i
             x = add_rms_norm(hidden, delta, layer.attention_norm, self.decoder.norm_eps)
-            delta = layer.output(self._attention(layer.qkv(x), layer, batch, cache.layer(i)))
+            mixed = self._attention(layer.qkv(x, deltas(site)), layer, batch, cache.layer(i))
+            delta = layer.output(mixed, deltas(site + 1))
             x = add_rms_norm(hidden, delta, layer.mlp_norm, self.decoder.norm_eps)
-            delta = layer.down(silu_product(layer.gate_up(x)))
+            delta = layer.down(silu_product(layer.gate_up(x, deltas(site + 2))), deltas(site + 3))
         return torch.zeros_like(hidden) if delta is None else delta
 
     def _attention(self, qkv: Tensor, layer: Layer, batch: DeviceBatch, cache: tuple[Tensor, Tensor]) -> Tensor:
@@ -123,6 +130,10 @@ class CompactModel:
         frequencies = torch.tensor(self.decoder.rope.inverse_frequencies, dtype=torch.float32)
         angles = torch.outer(torch.arange(context_length, dtype=torch.float32), frequencies)
         return angles.cos().to(self.device), angles.sin().to(self.device)
+
+
+def _no_deltas(site: int) -> None:
+    return None
 
 
 def _lookup_weight(weight: Weight) -> Int8Weight | DenseWeight:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..base.architecture import Decoder
 from ..base.weights import DenseWeight, Int4Weight, Int8Weight
+from ..kernels.deltas import KernelDeltas
 from ..kernels.layer import DENSE, INT4, INT8, Layer, Matrix, Step, decoder_layer
 from ..kernels.library import library
 from .cache import KVCache
@@ -49,6 +50,9 @@ class CompiledLayers:
         delta, normed, qkv, mixed = (torch.empty(t, width) for width in widths)
         gate_up, gated = torch.empty(t, 2 * d.intermediate_size), torch.empty(t, d.intermediate_size)
         keys, _ = cache.layer(0)
+        deltas = None if batch.deltas is None else batch.deltas(0)
+        if deltas is not None and not isinstance(deltas, KernelDeltas):
+            raise TypeError("the compiled layers take deltas in the form of the C kernels")
         step = Step(
             tokens=t, heads=d.heads, kv_heads=d.kv_heads, head_dim=d.head_dim, half=self._cosines.shape[1],
             window=d.sliding_window or 0, cache_kind=_KINDS[keys.dtype], cache_stride=keys.stride(0),
@@ -56,10 +60,11 @@ class CompiledLayers:
             sines=self._sines.data_ptr(), positions=batch.positions.data_ptr(), sequences=batch.sequences.data_ptr(),
             block_tables=batch.block_tables.data_ptr(), slots=batch.slots.data_ptr(), hidden=hidden.data_ptr(),
             delta=delta.data_ptr(), normed=normed.data_ptr(), qkv=qkv.data_ptr(), mixed=mixed.data_ptr(),
-            gate_up=gate_up.data_ptr(), gated=gated.data_ptr(), eps=d.norm_eps, scale=d.head_dim**-0.5,
+            gate_up=gate_up.data_ptr(), gated=gated.data_ptr(),
+            adapters=None if deltas is None else deltas.pointer, eps=d.norm_eps, scale=d.head_dim**-0.5,
         )  # fmt: skip
         for i, layer in enumerate(self._layers):
-            decoder_layer(layer, step, *cache.layer(i), i == 0)
+            decoder_layer(layer, step, *cache.layer(i), i)
         return delta
 
 

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from .batch import Batch
+from .slots import AdapterSlots, DeltasAt
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceBatch:
-    """The fields of `Batch` as tensors, which share its memory on the CPU; and a sequence's longest run of tokens."""
+    """The fields of `Batch` as tensors, which share its memory on the CPU; and a sequence's longest run of tokens.
+
+    `deltas` gives what adapters add at a site, to all tokens; `head_deltas` to `logit_rows` alone. None is no adapter.
+    """
 
     tokens: Tensor
     positions: Tensor
@@ -22,10 +26,17 @@ class DeviceBatch:
     block_tables: Tensor
     logit_rows: Tensor
     longest_run: int
+    deltas: DeltasAt | None = None
+    head_deltas: DeltasAt | None = None
 
     @staticmethod
-    def of(batch: Batch, device: torch.device) -> DeviceBatch:
-        """The batch, moved to `device`."""
+    def of(batch: Batch, device: torch.device, adapters: AdapterSlots | None = None) -> DeviceBatch:
+        """The batch, moved to `device`; its adapters are in the slots of `adapters`."""
+        deltas = head_deltas = None
+        if batch.adapters is not None and adapters is not None:
+            deltas = adapters.deltas(batch.adapters)
+            head_groups = batch.adapters.among(batch.logit_rows, batch.size)
+            head_deltas = None if head_groups is None else adapters.deltas(head_groups)
         return DeviceBatch(
             torch.from_numpy(batch.tokens).long().to(device),
             torch.from_numpy(batch.positions).to(device),
@@ -34,4 +45,6 @@ class DeviceBatch:
             torch.from_numpy(batch.block_tables).contiguous().to(device),
             torch.from_numpy(batch.logit_rows).to(device),
             int(np.bincount(batch.sequences).max()),
+            deltas,
+            head_deltas,
         )

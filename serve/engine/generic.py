@@ -18,12 +18,15 @@ from torch import Tensor, nn
 from ..base.architecture import architecture_of
 from ..base.entry import BaseEntry
 from ..base.linear import Linear4bit
+from ..base.product import product
 from ..base.weights import DenseWeight, place
 from ..contract.errors import ModelError
 from ..kernels.decoder import paged_attention, store
+from ..kernels.deltas import Deltas
 from .batch import Batch
 from .cache import CacheShape, KVCache
 from .device_batch import DeviceBatch
+from .sites import plain_sites
 
 ATTENTION = "tunechat_paged"
 PROBE_TOLERANCE = 0.02
@@ -42,13 +45,37 @@ class PagedState:
     shapes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
 
+class AdaptedLinear(Linear4bit):
+    """A linear module of the base that adds what the adapters of the step under way make of its tokens."""
+
+    state: PagedState | None = None
+    site: int = -1
+    is_head: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]."""
+        rows = x.reshape(-1, self.in_features)
+        bias: Tensor | None = self.bias  # type: ignore[assignment]
+        y = product(rows, self.packed, bias, self._deltas()).to(x.dtype)
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    def _deltas(self) -> Deltas | None:
+        batch = None if self.state is None else self.state.batch
+        if batch is None:
+            return None
+        at = batch.head_deltas if self.is_head else batch.deltas
+        return None if at is None else at(self.site)
+
+
 class GenericModel:
     """A causal LM of transformers over the mapped weights of one base entry."""
 
     def __init__(self, entry: BaseEntry, device: torch.device, cache_dtype: torch.dtype) -> None:
         self.device = device
+        self.sites = plain_sites(entry.manifest.linears)
         self._state = PagedState()
         self._model: Any = _build(entry, device)
+        self._place_adapters()
         for module in _attention_modules(self._model):
             module.tunechat_state = self._state  # type: ignore[assignment]
         self.cache_shape = self._measured_shape(architecture_of(entry.config), cache_dtype)
@@ -68,6 +95,14 @@ class GenericModel:
             self._state.batch = self._state.cache = None
         logits: Tensor = output.logits[0]
         return logits.float()
+
+    def _place_adapters(self) -> None:
+        """Tells every linear module that an adapter can change which site it is."""
+        head = self._model.get_output_embeddings()
+        for at, site in enumerate(self.sites):
+            module = self._model.get_submodule(site.name)
+            if isinstance(module, AdaptedLinear):
+                module.state, module.site, module.is_head = self._state, at, module is head
 
     def _measured_shape(self, name: str, dtype: torch.dtype) -> CacheShape:
         """What the layers really hand to attention. Raises ModelError when it is not one shape for all."""
@@ -181,7 +216,9 @@ def _load(model: nn.Module, entry: BaseEntry, device: torch.device) -> None:
     for path, module in list(model.named_modules()):
         source = embedding if path == "lm_head" and not entry.has("lm_head") else path
         if isinstance(module, nn.Linear):
-            _replace(model, path, Linear4bit(place(entry.weight(source), device), _bias(entry, path, module, device)))
+            _replace(
+                model, path, AdaptedLinear(place(entry.weight(source), device), _bias(entry, path, module, device))
+            )
         elif isinstance(module, Conv1D):
             weight = DenseWeight(entry.weight(path).dequantize().t().contiguous())
             _replace(model, path, Linear4bit(weight, _bias(entry, path, module, device)))

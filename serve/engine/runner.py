@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..adapters.adapter import Limits
+from ..adapters.opening import open_by_ref
 from ..base.architecture import is_compact
 from ..base.entry import BaseEntry
+from ..contract.adapters import AdapterRef
 from ..contract.errors import ConfigError
 from ..kernels import available_cores, set_threads, why_missing
 from ..kernels.library import library
@@ -18,12 +21,18 @@ from .cache import CacheShape, KVCache
 from .compact import CompactModel
 from .device_batch import DeviceBatch
 from .options import EngineOptions
+from .packed_adapter import PackedAdapter, pack_adapter
+from .slots import make_slots
 
 if TYPE_CHECKING:
     from .generic import GenericModel
 
 DEFAULT_CACHE_BYTES = 1 << 30
 DEFAULT_GPU_SHARE = 0.8
+DEFAULT_ADAPTER_BYTES = 1 << 30
+# A slot on a CPU is an entry of a table; on a GPU it is memory that is taken whether it is used or not.
+DEFAULT_ADAPTER_SLOTS = 32
+DEFAULT_GPU_ADAPTER_SLOTS = 8
 
 
 class Runner:
@@ -38,6 +47,19 @@ class Runner:
         self.blocks = _block_count(self._model.cache_shape, self.device, self.context_length, options)
         self.max_batch_tokens = options.max_batch_tokens
         self._cache = KVCache(self._model.cache_shape, self.blocks, self.block_size, self.device)
+        is_cpu = self.device.type == "cpu"
+        self._slots = make_slots(
+            self._model.sites,
+            options.adapter_slots or (DEFAULT_ADAPTER_SLOTS if is_cpu else DEFAULT_GPU_ADAPTER_SLOTS),
+            self.device,
+        )
+        self.adapter_bytes = options.adapter_bytes or DEFAULT_ADAPTER_BYTES
+        self.max_adapter_rank = options.max_adapter_rank
+
+    @property
+    def adapter_slots(self) -> int:
+        """How many adapters one batch can use."""
+        return self._slots.count
 
     @property
     def vocab_size(self) -> int:
@@ -62,7 +84,30 @@ class Runner:
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Logits float32 [len(batch.logit_rows), vocab]."""
-        return self._model.forward(DeviceBatch.of(batch, self.device), self._cache)
+        return self._model.forward(DeviceBatch.of(batch, self.device, self._slots), self._cache)
+
+    @torch.inference_mode()
+    def read_adapter(self, ref: AdapterRef, folder: Path) -> PackedAdapter:
+        """The stored version in `folder`, checked and in the form of this forward. May be called from any thread.
+
+        Raises InvalidAdapter or BaseModelMismatch, saying why it cannot be served.
+        """
+        limits = Limits(max_rank=self.max_adapter_rank)
+        adapter = open_by_ref(folder, ref, self.entry.manifest, limits)
+        return pack_adapter(adapter, self._model.sites, self._matrix)
+
+    def install(self, slot: int, adapter: PackedAdapter) -> None:
+        """Put an adapter into a slot; for between two steps."""
+        self._slots.install(slot, adapter)
+
+    def uninstall(self, slot: int) -> None:
+        """Empty a slot; for between two steps."""
+        self._slots.uninstall(slot)
+
+    def _matrix(self, name: str) -> Tensor:
+        """The base's matrix of a site, float32 [rows, columns]."""
+        tied = not self.entry.has(name)
+        return self.entry.weight("model.embed_tokens" if tied else name).dequantize().float()
 
 
 def build_runner(entry_folder: Path, options: EngineOptions) -> Runner:

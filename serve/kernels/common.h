@@ -69,7 +69,7 @@ static inline __m256i first_lanes(long n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-/* A buffer of the calling thread that only ever grows. */
+/* A buffer of the calling thread and of the file that includes this, which only ever grows. */
 static inline void *scratch(size_t bytes) {
     static __thread void *memory = NULL;
     static __thread size_t size = 0;

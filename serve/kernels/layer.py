@@ -38,13 +38,14 @@ class Step(ctypes.Structure):
         *((name, _LONG) for name in ("cache_kind", "cache_stride", "block_size", "table_width")),
         *((name, _POINTER) for name in ("cosines", "sines", "positions", "sequences", "block_tables", "slots")),
         *((name, _POINTER) for name in ("hidden", "delta", "normed", "qkv", "mixed", "gate_up", "gated")),
+        ("adapters", _POINTER),
         *((name, _FLOAT) for name in ("eps", "scale")),
     )
 
 
-def decoder_layer(layer: Layer, step: Step, keys: Tensor, values: Tensor, is_first: bool) -> None:
-    """Runs one layer on `step.hidden` and `step.delta`. Raises RuntimeError where the C kernels are not."""
+def decoder_layer(layer: Layer, step: Step, keys: Tensor, values: Tensor, index: int) -> None:
+    """Runs layer number `index` on `step.hidden` and `step.delta`. Raises RuntimeError where the C kernels are not."""
     c = library()
     if c is None:
         raise RuntimeError("the C kernels are not available")
-    c.decoder_layer(ctypes.addressof(layer), ctypes.addressof(step), keys.data_ptr(), values.data_ptr(), is_first)
+    c.decoder_layer(ctypes.addressof(layer), ctypes.addressof(step), keys.data_ptr(), values.data_ptr(), index)

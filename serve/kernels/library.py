@@ -16,13 +16,13 @@ _TYPES: dict[str, type] = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes
 _SIGNATURES = {
     "allow_vnni": "i",
     "set_threads": "i",
-    "int4_product": "p ll ppp l pp",
-    "int8_product": "p ll pp l pp",
-    "dense_product": "p ll p i l pp",
+    "int4_product": "p ll ppp l pp pl",
+    "int8_product": "p ll pp l pp pl",
+    "dense_product": "p ll p i l pp pl",
     "add_rms_norm": "pp ll p f p",
     "silu_product": "p ll p",
     "rotate_and_store": "p llll pp l pp pp f pp i ll",
-    "decoder_layer": "pppp i",
+    "decoder_layer": "pppp l",
     "store": "pp lll p pp i ll",
     "paged_attention": "p lllll pp i ll p l pp l ff p",
 }

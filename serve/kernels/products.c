@@ -1,4 +1,5 @@
 /* Products of activations with weight matrices, in the layouts that serve/base/weights.py describes. */
+#include "adapters.h"
 #include "common.h"
 #include "pool.h"
 
@@ -51,6 +52,8 @@ typedef struct {
     const uint16_t *scales, *minima;
     const float *bias;
     float *y;
+    const Adapters *adapters;
+    long site;
 } Product;
 
 static void quantize_rows(const void *context, long begin, long end) {
@@ -60,12 +63,30 @@ static void quantize_rows(const void *context, long begin, long end) {
         quantize_row(p->input + r * p->k, blocks, p->x.q + r * p->k, p->x.scales + r * blocks, p->x.sums + r * blocks);
 }
 
+static void compute_all_hidden(const void *context, long begin, long end) {
+    const Product *p = context;
+    for (long i = begin; i < end; i++) compute_hidden(p->adapters, p->site, p->input, p->k, i);
+}
+
+/* What needs the input alone: its rows in 16 bits, then the adapters' hidden values. */
+static void read_input(const void *context, long begin, long end) {
+    const Product *p = context;
+    if (begin < p->m) quantize_rows(p, begin, end < p->m ? end : p->m);
+    if (end > p->m) compute_all_hidden(p, begin > p->m ? begin - p->m : 0, end - p->m);
+}
+
+static void finish_groups(const void *context, long begin, long end) {
+    const Product *p = context;
+    for (long group = begin; group < end; group++) add_deltas(p->adapters, p->site, group, p->m, p->n, p->bias, p->y);
+}
+
 /* Rounds the input, then runs `groups` over all groups of outputs, `width` of them an item. */
 static void run_product(Product *p, LoopBody groups, long width) {
     long blocks = p->k / BLOCK;
     float *memory = scratch((size_t)p->m * (p->k * sizeof(int16_t) + 2 * blocks * sizeof(float)));
     p->x = (Quantized){(int16_t *)(memory + 2 * p->m * blocks), memory, memory + p->m * blocks};
-    if (p->m < FEW_ROWS) quantize_rows(p, 0, p->m);
+    if (p->adapters) run_parallel(read_input, p, p->m + delta_items(p->adapters, p->site));
+    else if (p->m < FEW_ROWS) quantize_rows(p, 0, p->m);
     else run_parallel(quantize_rows, p, p->m);
     run_parallel(groups, p, (p->n + width * GROUP - 1) / (width * GROUP));
 }
@@ -111,18 +132,19 @@ int uses_vnni(void) { return vnni_allowed && __builtin_cpu_supports("avx512vnni"
 /* Lets them, or not; the results are the same. */
 void allow_vnni(int allowed) { vnni_allowed = allowed; }
 
-/* y [m, n] = x [m, k] * W^T (+ bias), W int4 [n, k]. */
+/* y [m, n] = x [m, k] * W^T (+ bias) (+ deltas of `adapters`, unless NULL, at `site`), W int4 [n, k]. */
 void int4_product(const float *x, long m, long k, const uint8_t *quants, const uint16_t *scales, const uint16_t *minima,
-                  long n, const float *bias, float *y) {
-    Product p = {x, m, k, n, .quants = quants, .scales = scales, .minima = minima, .bias = bias, .y = y};
+                  long n, const float *bias, float *y, const Adapters *adapters, long site) {
+    Product p = {x, m, k, n, .quants = quants, .scales = scales, .minima = minima, .bias = bias, .y = y,
+                 .adapters = adapters, .site = site};
     if (uses_vnni()) run_product(&p, int4_groups_vnni, 2);
     else run_product(&p, int4_groups_avx2, 1);
 }
 
-/* y [m, n] = x [m, k] * W^T (+ bias), W int8 [n, k]. */
+/* As above, W int8 [n, k]. */
 void int8_product(const float *x, long m, long k, const int8_t *quants, const uint16_t *scales, long n, const float *bias,
-                  float *y) {
-    Product p = {x, m, k, n, .quants = quants, .scales = scales, .bias = bias, .y = y};
+                  float *y, const Adapters *adapters, long site) {
+    Product p = {x, m, k, n, .quants = quants, .scales = scales, .bias = bias, .y = y, .adapters = adapters, .site = site};
     if (uses_vnni()) run_product(&p, int8_groups_vnni, 2);
     else run_product(&p, int8_groups_avx2, 1);
 }
@@ -171,9 +193,12 @@ static void dense_float32(const void *p, long begin, long end) { dense_pairs(FLO
 static void dense_float16(const void *p, long begin, long end) { dense_pairs(FLOAT16, p, begin, end); }
 static void dense_bfloat16(const void *p, long begin, long end) { dense_pairs(BFLOAT16, p, begin, end); }
 
-/* y [m, n] = x [m, k] * W^T (+ bias), W [n, k] of float32, float16 or bfloat16 as `kind` says. */
-void dense_product(const float *x, long m, long k, const void *w, int kind, long n, const float *bias, float *y) {
-    Product p = {x, m, k, n, .quants = w, .bias = bias, .y = y};
+/* As above, W [n, k] of float32, float16 or bfloat16 as `kind` says. */
+void dense_product(const float *x, long m, long k, const void *w, int kind, long n, const float *bias, float *y,
+                   const Adapters *adapters, long site) {
+    Product p = {x, m, k, n, .quants = w, .bias = bias, .y = y, .adapters = adapters, .site = site};
     LoopBody body = kind == FLOAT32 ? dense_float32 : kind == FLOAT16 ? dense_float16 : dense_bfloat16;
+    if (adapters) run_parallel(compute_all_hidden, &p, delta_items(adapters, site));
     run_parallel(body, &p, (n + 1) / 2);
+    if (adapters) run_parallel(finish_groups, &p, (n + GROUP - 1) / GROUP);
 }

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .deltas import Deltas, KernelDeltas
 from .library import library
 
 BLOCK = 32
@@ -22,46 +23,60 @@ _KINDS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 
 def int4_product(
-    x: Tensor, quants: Tensor, scales: Tensor, minima: Tensor, rows: int, bias: Tensor | None = None
+    x: Tensor,
+    quants: Tensor,
+    scales: Tensor,
+    minima: Tensor,
+    rows: int,
+    bias: Tensor | None = None,
+    deltas: Deltas | None = None,
 ) -> Tensor:
-    """x [m, k] times an int4 matrix [rows, k] transposed, plus `bias` [rows]: float32 [m, rows]."""
+    """x [m, k] times an int4 matrix [rows, k] transposed, plus `bias` [rows] and `deltas`: float32 [m, rows]."""
     c = library() if x.device.type == "cpu" else None
     if c is None:
-        return int4_reference(x, quants, scales, minima, rows, bias)
+        return _with(deltas, x, int4_reference(x, quants, scales, minima, rows, bias), bias)
     x = _float_rows(x, quants.shape[1] * BLOCK)
     y = torch.empty(x.shape[0], rows)
     c.int4_product(
         x.data_ptr(), x.shape[0], x.shape[1], quants.data_ptr(), scales.data_ptr(), minima.data_ptr(), rows,
-        _pointer(bias), y.data_ptr(),
+        _pointer(bias), y.data_ptr(), *_kernel(deltas),
     )  # fmt: skip
     return y
 
 
-def int8_product(x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: Tensor | None = None) -> Tensor:
-    """x [m, k] times an int8 matrix [rows, k] transposed, plus `bias` [rows]: float32 [m, rows]."""
+def int8_product(
+    x: Tensor, quants: Tensor, scales: Tensor, rows: int, bias: Tensor | None = None, deltas: Deltas | None = None
+) -> Tensor:
+    """x [m, k] times an int8 matrix [rows, k] transposed, plus `bias` [rows] and `deltas`: float32 [m, rows]."""
     c = library() if x.device.type == "cpu" else None
     if c is None:
-        return int8_reference(x, quants, scales, rows, bias)
+        return _with(deltas, x, int8_reference(x, quants, scales, rows, bias), bias)
     x = _float_rows(x, quants.shape[1] * BLOCK)
     y = torch.empty(x.shape[0], rows)
     c.int8_product(
-        x.data_ptr(), x.shape[0], x.shape[1], quants.data_ptr(), scales.data_ptr(), rows, _pointer(bias), y.data_ptr()
-    )
+        x.data_ptr(), x.shape[0], x.shape[1], quants.data_ptr(), scales.data_ptr(), rows, _pointer(bias), y.data_ptr(),
+        *_kernel(deltas),
+    )  # fmt: skip
     return y
 
 
-def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [m, k] times `weight` [n, k] transposed, plus `bias` [n]: [m, n], float32 on the CPU, as the weight on CUDA."""
+def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, deltas: Deltas | None = None) -> Tensor:
+    """x [m, k] times `weight` [n, k] transposed, plus `bias` [n] and `deltas`: [m, n].
+
+    float32 on the CPU, the type of the weight on CUDA.
+    """
     if x.device.type != "cpu":
-        return F.linear(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype))
+        y = F.linear(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype))
+        return _with(deltas, x, y, bias)
     c = library()
-    if c is None or weight.dtype not in _KINDS:
-        return tiled(lambda tile: F.linear(tile, weight.float(), bias), x)
+    if c is None:
+        return _with(deltas, x, tiled(lambda tile: F.linear(tile, weight.float(), bias), x), bias)
+    weight = weight if weight.dtype in _KINDS else weight.float()
     x, weight = _float_rows(x, weight.shape[1]), weight.contiguous()
     y = torch.empty(x.shape[0], weight.shape[0])
     c.dense_product(
         x.data_ptr(), x.shape[0], x.shape[1], weight.data_ptr(), _KINDS[weight.dtype], weight.shape[0], _pointer(bias),
-        y.data_ptr(),
+        y.data_ptr(), *_kernel(deltas),
     )  # fmt: skip
     return y
 
@@ -130,6 +145,19 @@ def _float_rows(x: Tensor, columns: int) -> Tensor:
     if x.shape[1] != columns:
         raise ValueError(f"activations of {x.shape[1]} columns meet a weight of {columns}")
     return x.to(torch.float32).contiguous()
+
+
+def _with(deltas: Deltas | None, x: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if deltas is None else deltas.add(x, y, bias)
+
+
+def _kernel(deltas: Deltas | None) -> tuple[int | None, int]:
+    """The last two arguments of a C product."""
+    if deltas is None:
+        return None, 0
+    if not isinstance(deltas, KernelDeltas):
+        raise TypeError("a C product takes deltas in the form of the C kernels")
+    return deltas.pointer, deltas.site
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

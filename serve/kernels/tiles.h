@@ -67,6 +67,7 @@ static inline __attribute__((always_inline)) void NAMED(int8_tile)(const int til
         for (; r + TILE <= m; r += TILE) tile_of(TILE, p, r, group, far);         \
         for (; TILE > 4 && r + 4 <= m; r += 4) tile_of(4, p, r, group, far);      \
         for (; r < m; r++) tile_of(1, p, r, group, far);                          \
+        if (p->adapters) finish_groups(p, group, group + WIDTH < groups ? group + WIDTH : groups); \
     }
 
 static void NAMED(int4_groups)(const void *context, long begin, long end) {
