@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import config, doctor, models, ps, pull, run, serve
+from . import adapters, config, doctor, models, ps, pull, run, serve
 
 app = typer.Typer(
     name="tunechat",
@@ -39,6 +39,7 @@ app.command("serve")(serve.serve)
 app.command("run")(run.run)
 app.command("pull")(pull.pull)
 app.add_typer(models.app, name="models")
+app.add_typer(adapters.app, name="adapters")
 app.command("ps")(ps.ps)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -66,10 +68,32 @@ class Server:
 
     def get(self, path: str) -> Any:
         """The JSON of a GET. Raises the error that the server's body describes."""
-        response = self.send("GET", path)
-        if response.is_error:
-            raise error_of(response)
-        return response.json()
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of an answer. Raises like `get`."""
+        return _json_of(self.send(method, path, body))
+
+    def upload(self, path: str, files: Mapping[str, Path]) -> Any:
+        """The JSON of a POST with these files as multipart/form-data, read piece by piece. Raises like `get`."""
+        with ExitStack() as stack:
+            parts = {name: (name, stack.enter_context(file.open("rb"))) for name, file in files.items()}
+            try:
+                return _json_of(self._client.post(path, files=parts))
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from error
+
+    def download(self, path: str, target: Path) -> None:
+        """Writes the body of a GET into the new file `target`, piece by piece. Raises like `get`."""
+        try:
+            with self._client.stream("GET", path) as response, target.open("xb") as file:
+                if response.is_error:
+                    response.read()
+                    raise error_of(response)
+                for piece in response.iter_bytes():
+                    file.write(piece)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[str]:
         """The `data` of each server-sent event of a POST, "[DONE]" included. Raises like `get`."""
@@ -111,6 +135,15 @@ def chunk_of(data: str) -> dict[str, Any]:
     if isinstance(chunk.get("error"), dict):
         raise _told(chunk["error"], 500)
     return chunk
+
+
+def _json_of(response: httpx.Response) -> Any:
+    if response.is_error:
+        raise error_of(response)
+    try:
+        return response.json()
+    except ValueError as error:
+        raise Unavailable("the server's answer is not JSON; is it a tunechat server?") from error
 
 
 def error_of(response: httpx.Response) -> TunechatError:
