@@ -1,4 +1,4 @@
-"""GET /livez, /readyz, /version and /metrics."""
+"""GET and HEAD of /livez, /readyz, /version and /metrics. The protocol layer sends no body for a HEAD."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from .openapi import describe
 router = APIRouter()
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", **describe("Whether the process should be left alone: 503 means restart it."))
 async def livez(request: Request) -> Response:
     failed = gateway_of(request).failure is not None
     return _status({"status": "failed" if failed else "alive"}, ok=not failed)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", **describe("Whether requests can be served now, and how far loading is."))
 async def readyz(request: Request) -> Response:
     gateway = gateway_of(request)
@@ -31,11 +33,13 @@ async def readyz(request: Request) -> Response:
     return _status(body, ok=gateway.is_ready)
 
 
+@router.head("/version", include_in_schema=False)
 @router.get("/version", **describe("Which version runs."))
 async def version(request: Request) -> Response:
     return _status({"version": request.app.version}, ok=True)
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", **describe("Prometheus metrics.", media_type="text/plain"))
 async def metrics(request: Request) -> Response:
     return Response(gateway_of(request).metrics.render(), media_type=CONTENT_TYPE)

@@ -117,3 +117,14 @@ def test_many_connections_that_say_little(server: Server, golden: str) -> None:
             connection = stack.enter_context(socket.create_connection(server.address, timeout=5))
             connection.sendall(b"GET /livez HTTP/1.1\r\nX-Slow: ")
         assert server.control() == golden
+
+
+def test_a_head_request_is_answered_without_a_body(server: Server) -> None:
+    request = "{} /version HTTP/1.1\r\nHost: localhost\r\nConnection: {}\r\n\r\n"
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall((request.format("HEAD", "keep-alive") + request.format("GET", "close")).encode())
+        answers = b"".join(iter(lambda: connection.recv(65536), b"")).split(b"HTTP/1.1 200 OK\r\n")
+    nothing, head, whole = answers
+    assert nothing == b"" and head.endswith(b"\r\n\r\n")
+    body = whole.partition(b"\r\n\r\n")[2]
+    assert b"content-length: %d\r\n" % len(body) in head and b"version" in body

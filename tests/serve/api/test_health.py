@@ -54,6 +54,16 @@ async def test_an_engine_that_is_given_up_is_dead(serve: Serve) -> None:
     assert response.json()["error"]["code"] == "model_failed"
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/version", "/metrics"])
+async def test_probes_that_ask_for_the_head_are_told_the_same(serve: Serve, path: str) -> None:
+    served = await serve()
+    head, whole = await served.client.head(path), await served.client.get(path)
+    assert (head.status_code, head.headers["content-type"]) == (whole.status_code, whole.headers["content-type"])
+    assert (await served.client.post(path)).status_code == 405
+    served.engine.state = "restarting"
+    assert (await served.client.head(path)).status_code == (503 if path == "/readyz" else 200)
+
+
 async def test_version(serve: Serve) -> None:
     served = await serve()
     version: Any = (await served.client.get("/version")).json()["version"]
