@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..contract.errors import ContextLengthExceeded, InvalidRequest
+from ..contract.messages import AdapterUse
 from ..contract.sampling import SamplingParams
 
 
@@ -28,6 +30,16 @@ def check_request(prompt: Sequence[int], params: SamplingParams, *, limit: int, 
     _check_ids((min(prompt), max(prompt)), vocab_size, "prompt")
     _check_ids(params.logit_bias, vocab_size, "logit_bias")
     _check_ids(params.stop_token_ids, vocab_size, "stop_token_ids")
+
+
+def check_adapters(uses: Sequence[AdapterUse], slots: int) -> None:
+    """Refuses a composition that no batch can hold. `slots` adapters fit in one. Raises InvalidRequest."""
+    if len({use.digest for use in uses}) != len(uses):
+        raise InvalidRequest("an adapter is named twice; name it once, with the sum of the weights", param="adapters")
+    if len(uses) > slots:
+        raise InvalidRequest(f"{len(uses)} adapters are asked for at once; this server takes {slots}", param="adapters")
+    if not all(math.isfinite(use.weight) for use in uses):
+        raise InvalidRequest("the weight of an adapter must be a finite number", param="adapters")
 
 
 def _check_ids(ids: Sequence[int] | dict[int, float], vocab_size: int, param: str) -> None:

@@ -6,11 +6,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Literal
+from pathlib import Path
 
+from ..contract.adapters import AdapterRef
 from ..contract.errors import EngineFailed, ErrorRecord, Overloaded, TunechatError, Unavailable
 from ..contract.messages import (
     Abort,
+    AdapterFailed,
+    AdapterLoaded,
     AdapterUse,
     EngineInfo,
     EngineStats,
@@ -18,23 +21,26 @@ from ..contract.messages import (
     FromEngine,
     Heartbeat,
     Loading,
+    PinAdapter,
     Ready,
+    RemoveAdapter,
     SequenceOutput,
     Shutdown,
     StepOutputs,
     Submit,
+    ToEngine,
 )
 from ..contract.sampling import SamplingParams
-from .admission import check_request
+from .admission import check_adapters, check_request
 from .child import Child
+from .client_adapters import ClientAdapters
 from .options import EngineOptions
+from .outage import State, engine_died, obituary, shutting_down, unavailable
 from .pace import Pace
 from .restarts import Restarts
 from .stream import OutputStream
 
 logger = logging.getLogger(__name__)
-
-State = Literal["new", "starting", "ready", "restarting", "failed", "closed"]
 
 # -P keeps the working directory off the module path: whoever may write there must not choose what the engine imports.
 ENGINE_COMMAND = (sys.executable, "-P", "-m", "tunechat.serve.engine")
@@ -47,8 +53,8 @@ class EngineClient:
 
     `max_waiting` sequences may wait beyond those that run at once. An engine that says nothing for `step_timeout`
     seconds, or `start_timeout` while it loads, is killed. When an engine dies, everyone who waits for it gets one
-    EngineFailed, and a new one is started after a growing pause; `failed` is final, and comes after repeated deaths or
-    at once for a model or setting that cannot be served. `command` starts an engine.
+    EngineFailed, and a new one, with the same adapters, is started after a growing pause; `failed` is final, and comes
+    after repeated deaths or at once for a model or setting that cannot be served. `command` starts an engine.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class EngineClient:
         max_waiting: int = 256,
         start_timeout: float = 900.0,
         step_timeout: float = 60.0,
+        load_timeout: float = 60.0,
         restarts: Restarts | None = None,
         command: Sequence[str] = ENGINE_COMMAND,
     ) -> None:
@@ -65,6 +72,7 @@ class EngineClient:
         self._most_pending = max_waiting + options.max_running
         self._start_timeout = start_timeout
         self._step_timeout = step_timeout
+        self._load_timeout = load_timeout
         self._restarts = restarts or Restarts()
         self._command = tuple(command)
         self._state: State = "new"
@@ -78,6 +86,7 @@ class EngineClient:
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._streams: dict[str, OutputStream] = {}
+        self._adapters = ClientAdapters()
         self._pace = Pace()
         self._engines = 0
 
@@ -150,7 +159,7 @@ class EngineClient:
             return
         was_ready = self.is_ready
         self._set_state("closed")
-        self._fail_all(_shutting_down)
+        self._fail_all(shutting_down)
         if self._child is not None and was_ready:
             self._child.send(Shutdown())
             asyncio.get_running_loop().call_later(_SHUTDOWN_SECONDS, self._child.kill)
@@ -158,6 +167,31 @@ class EngineClient:
             self._child.kill()
         if self._task is not None:
             await self._task
+
+    def add_adapter(self, ref: AdapterRef, folder: Path) -> None:
+        """Let requests use this version, of this engine and of those that replace it. Nothing is read yet."""
+        self._tell(self._adapters.add(ref, folder))
+
+    async def load_adapter(self, digest: str) -> AdapterLoaded:
+        """Have a version that was added read and checked now; returns once it is in memory.
+
+        Raises why that is not possible: Unavailable, ModelNotFound, AdapterCapacity, EngineFailed, InvalidAdapter, or
+        Conflict when it is removed meanwhile. Several callers share one reading.
+        """
+        self._adapters.check(digest)
+        if self._child is None or not self.is_ready:
+            raise unavailable(self._state)
+        return await self._adapters.load(digest, self._child.send, self._load_timeout)
+
+    def pin_adapter(self, digest: str, pinned: bool) -> None:
+        """Keep a version on the device once it is there, or let it go. Raises ModelNotFound or AdapterCapacity."""
+        self._adapters.pin(digest, pinned, None if self._info is None else self._info.adapter_slots)
+        self._tell(PinAdapter(digest=digest, pinned=pinned))
+
+    def remove_adapter(self, digest: str) -> None:
+        """Let no new request use a version; those that run end with it. Unknown ones are ignored."""
+        if self._adapters.remove(digest):
+            self._tell(RemoveAdapter(digest=digest))
 
     def generate(
         self,
@@ -172,16 +206,16 @@ class EngineClient:
 
         Leaving the iterator early, or cancelling it, aborts the sequence.
 
-        Raises at once what can be known at once: Unavailable, Overloaded, ContextLengthExceeded, InvalidRequest. The
-        iterator raises these too, and EngineFailed when the engine dies; outputs that came before are given first.
+        Raises at once what can be known at once: Unavailable, Overloaded, ContextLengthExceeded, InvalidRequest,
+        ModelNotFound. The iterator raises these too, AdapterCapacity, what is wrong with an adapter, and EngineFailed
+        when the engine dies; outputs that came before are given first.
         """
-        self._check(prompt, params, sequence)
-        return self._outputs(
-            Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapters=adapters),
-        )
+        submit = Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapters=adapters)
+        self._check(submit)
+        return self._outputs(submit)
 
     async def _outputs(self, submit: Submit) -> AsyncIterator[SequenceOutput]:
-        child = self._check(submit.prompt, submit.params, submit.sequence)
+        child = self._check(submit)
         stream = self._streams[submit.sequence] = OutputStream()
         try:
             child.send(submit)
@@ -195,29 +229,27 @@ class EngineClient:
                 del self._streams[submit.sequence]
                 child.send(Abort(sequence=submit.sequence))
 
-    def _check(self, prompt: list[int], params: SamplingParams, sequence: str) -> Child:
+    def _check(self, submit: Submit) -> Child:
         if self._child is None or self._info is None or not self.is_ready:
-            raise self._unavailable()
+            raise unavailable(self._state)
         if len(self._streams) >= self._most_pending:
             raise Overloaded(
                 f"{len(self._streams)} sequences are running or waiting, as many as this server takes",
                 retry_after=self._pace.seconds_until(len(self._streams) // 2),
             )
-        if sequence in self._streams:
-            raise ValueError(f"sequence {sequence!r} is running already")
-        check_request(prompt, params, limit=self._info.context_length, vocab_size=self._info.vocab_size)
+        if submit.sequence in self._streams:
+            raise ValueError(f"sequence {submit.sequence!r} is running already")
+        info = self._info
+        check_request(submit.prompt, submit.params, limit=info.context_length, vocab_size=info.vocab_size)
+        check_adapters(submit.adapters, info.adapter_slots)
+        for use in submit.adapters:
+            self._adapters.check(use.digest)
         return self._child
 
-    def _unavailable(self) -> Unavailable:
-        match self._state:
-            case "failed":
-                return Unavailable("the engine could not be started; the server's log says why", retry_after=60)
-            case "restarting":
-                return Unavailable("the engine failed and is being restarted", retry_after=5)
-            case "closed":
-                return _shutting_down()
-            case _:
-                return Unavailable("the model is still loading", retry_after=5)
+    def _tell(self, message: ToEngine) -> None:
+        """Send what an engine that is still to come learns when it is ready."""
+        if self._child is not None and self.is_ready:
+            self._child.send(message)
 
     async def _supervise(self) -> None:
         """Start engines one after another until it is no use or the client is closed."""
@@ -263,7 +295,7 @@ class EngineClient:
             status = await self._child.end()
             self._child = None
             logger.log(logging.DEBUG if self._is_final else logging.INFO, "the engine ended with status %d", status)
-        self._failure = self._cause or ErrorRecord(code="engine_failed", message=_obituary(status), http_status=503)
+        self._failure = self._cause or ErrorRecord(code="engine_failed", message=obituary(status), http_status=503)
 
     async def _watch(self, child: Child) -> None:
         """Returns when the engine is gone, or has been silent for too long."""
@@ -298,6 +330,10 @@ class EngineClient:
                 self._info, self._loading, self._stats = message.info, None, EngineStats()
                 if not self._is_closed:
                     self._set_state("ready")
+                    for told in self._adapters.announce(message.info.adapter_slots):
+                        self._tell(told)
+            case AdapterLoaded() | AdapterFailed():
+                self._adapters.answer(message)
             case Fatal():
                 self._cause = message.error
                 self._is_final = not self.is_ready and message.error.code != EngineFailed.code
@@ -316,27 +352,15 @@ class EngineClient:
         if not self._is_closed:
             self._set_state("restarting")
         self._stats = EngineStats()
-        self._fail_all(_engine_died)
+        self._fail_all(engine_died)
 
     def _fail_all(self, error: Callable[[], TunechatError]) -> None:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.fail(error())
+        self._adapters.fail_all(error)
 
     def _set_state(self, state: State) -> None:
         self._state = state
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _engine_died() -> EngineFailed:
-    return EngineFailed("the engine died while it worked on this request; please send it again")
-
-
-def _shutting_down() -> Unavailable:
-    return Unavailable("the server is shutting down", code="shutting_down")
-
-
-def _obituary(status: int) -> str:
-    how = f"by signal {-status}" if status < 0 else f"with status {status}"
-    return f"the engine's process ended {how}"

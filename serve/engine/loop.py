@@ -11,20 +11,27 @@ from typing import TYPE_CHECKING, Protocol
 from ..contract.errors import ErrorRecord, TunechatError
 from ..contract.messages import (
     Abort,
+    AddAdapter,
     EngineStats,
     FromEngine,
     Heartbeat,
+    LoadAdapter,
+    PinAdapter,
+    RemoveAdapter,
     SequenceOutput,
     Shutdown,
     StepOutputs,
     Submit,
     ToEngine,
 )
+from .adapter_flow import AdapterDevice, AdapterFlow
+from .adapter_loader import AdapterRead
 from .batch import Batch
 from .block_pool import BlockPool, IntegrityError
 from .memory import drop_caches, is_out_of_memory, resident_bytes
 from .options import EngineOptions
 from .plan import Plan, assemble
+from .residency import Residency
 from .sampler import Sampled, sample
 from .scheduler import Limits, Scheduler
 
@@ -46,7 +53,10 @@ _OUT_OF_MEMORY = ErrorRecord(
 )
 
 
-class Runner(Protocol):
+Inbox = SimpleQueue[ToEngine | AdapterRead]
+
+
+class Runner(AdapterDevice, Protocol):
     """The device side, as the loop sees it: `forward` gives float32 [L, vocab], valid until it is called again."""
 
     block_size: int
@@ -73,13 +83,14 @@ class Engine:
         runner: Runner,
         options: EngineOptions,
         *,
-        inbox: SimpleQueue[ToEngine],
+        inbox: Inbox,
         send: Callable[[FromEngine], None],
         device: str = "cpu",
     ) -> None:
         self._runner = runner
         self._inbox = inbox
         self._send = send
+        self.adapters = Residency(runner.adapter_slots, runner.adapter_bytes)
         self.scheduler = Scheduler(
             BlockPool(runner.blocks, runner.block_size, caching=options.prefix_cache),
             Limits(
@@ -89,7 +100,9 @@ class Engine:
                 prefill_chunk=options.prefill_chunk or _PREFILL_CHUNK.get(device, 256),
                 running=min(options.max_running, runner.max_batch_tokens),
             ),
+            self.adapters,
         )
+        self._flow = AdapterFlow(runner, self.adapters, self.scheduler, done=inbox.put, send=send)
         self._steps = 0
         self._steps_since_shrink = 0
         self._failures = 0
@@ -120,7 +133,12 @@ class Engine:
         started = time.monotonic()
         plan = self.scheduler.schedule()
         if not plan:
-            raise IntegrityError("sequences are there, and none of them can run")
+            if not self._flow.is_reading:
+                raise IntegrityError("sequences are there, and none of them can run")
+            # All of them wait for one that is being read; that it was comes as a message.
+            self.receive(HEARTBEAT_SECONDS)
+            return
+        self._flow.install()
         results = self._run(plan)
         if results is not None:
             self._report(self.scheduler.commit(plan, results))
@@ -135,7 +153,8 @@ class Engine:
                 self._handle(message)
                 message = self._inbox.get_nowait()
         except Empty:
-            return
+            self._flow.settle()
+            self._flow.install()
 
     def beat(self) -> None:
         """Show the gateway that the loop turns, once a second."""
@@ -164,9 +183,13 @@ class Engine:
             aborted=scheduler.aborted,
             busy_seconds=self._busy_seconds,
             resident_bytes=resident_bytes(),
+            adapters=self.adapters.stats(),
+            adapter_loads=self.adapters.loads,
+            adapter_installs=self.adapters.installs,
+            adapter_evictions=self.adapters.evictions,
         )
 
-    def _handle(self, message: ToEngine) -> None:
+    def _handle(self, message: ToEngine | AdapterRead) -> None:
         match message:
             case Submit():
                 try:
@@ -175,13 +198,17 @@ class Engine:
                     self._report([SequenceOutput(sequence=message.sequence, error=error.record)])
             case Abort():
                 self.scheduler.abort(message.sequence)
+            case AddAdapter() | LoadAdapter() | PinAdapter() | RemoveAdapter():
+                self._flow.handle(message)
+            case AdapterRead():
+                self._flow.take(message)
             case Shutdown():
                 self._stops = True
 
     def _run(self, plan: Plan) -> list[Sampled] | None:
         """What the plan gave; None if memory did not suffice, and the next plan will be a smaller one."""
         try:
-            logits = self._runner.forward(assemble(plan, self.scheduler.tables, self._runner.block_size))
+            logits = self._runner.forward(self._assemble(plan))
             results = sample(plan, logits)
         except Exception as error:
             if not is_out_of_memory(error):
@@ -193,6 +220,9 @@ class Engine:
         if self._steps_since_shrink % _STEPS_BEFORE_GROWTH == 0:
             self.scheduler.relax()
         return results
+
+    def _assemble(self, plan: Plan) -> Batch:
+        return assemble(plan, self.scheduler.tables, self._runner.block_size, self.adapters.slot_of)
 
     def _make_smaller(self, plan: Plan, error: Exception) -> None:
         """Halve the next steps; if this one could not be smaller, fail its request; if that recurs, give up."""

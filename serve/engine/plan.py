@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Sequences
 from dataclasses import dataclass
 
 import numpy as np
 
-from .batch import Batch
+from .batch import AdapterGroups, Batch
 from .block_tables import BlockTables
 from .sequence import Sequence
 
@@ -41,9 +42,9 @@ class Work:
 Plan = tuple[Work, ...]
 
 
-def assemble(plan: Plan, tables: BlockTables, block_size: int) -> Batch:
+def assemble(plan: Plan, tables: BlockTables, block_size: int, slot_of: Mapping[str, int]) -> Batch:
     """The packed row of a plan's tokens. Logits are wanted, work by work, for its `prompt_rows`, then for its last
-    token if it `samples`."""
+    token if it `samples`. `slot_of` gives the slot of every adapter that the plan uses."""
     works = len(plan)
     counts = np.fromiter((work.count for work in plan), np.int32, works)
     starts = np.fromiter((work.start for work in plan), np.int32, works)
@@ -52,13 +53,15 @@ def assemble(plan: Plan, tables: BlockTables, block_size: int) -> Batch:
     size = int(ends[-1]) if works else 0
     sequences = np.repeat(np.arange(works, dtype=np.int32), counts)
     positions = np.arange(size, dtype=np.int32) - np.repeat(ends - counts - starts, counts)
+    offsets = (ends - counts).tolist()
     return Batch(
         tokens=_tokens(plan, size),
         positions=positions,
         sequences=sequences,
         slots=tables.slots(rows[sequences], positions, block_size),
         block_tables=tables.gather(rows),
-        logit_rows=np.array(_logit_rows(plan, (ends - counts).tolist()), dtype=np.int64),
+        logit_rows=np.array(_logit_rows(plan, offsets), dtype=np.int64),
+        adapters=_adapter_groups(plan, offsets, slot_of),
     )
 
 
@@ -75,3 +78,25 @@ def _logit_rows(plan: Plan, offsets: Sequences[int]) -> list[int]:
         if work.samples:
             wanted.append(offset + work.count - 1)
     return wanted
+
+
+def _adapter_groups(plan: Plan, offsets: Sequences[int], slot_of: Mapping[str, int]) -> AdapterGroups | None:
+    """One group an adapter, by ascending digest: the order in which the deltas of a composition are added."""
+    users: dict[str, list[tuple[int, int, float]]] = {}
+    for work, offset in zip(plan, offsets, strict=True):
+        for use in work.sequence.namespace.adapters:
+            users.setdefault(use.digest, []).append((offset, work.count, use.weight))
+    if not users:
+        return None
+    digests = sorted(users)
+    spans = [span for digest in digests for span in users[digest]]
+    starts = np.array([start for start, _, _ in spans], dtype=np.int32)
+    counts = np.array([count for _, count, _ in spans], dtype=np.int32)
+    ends = np.cumsum(counts, dtype=np.int32)
+    groups = np.cumsum([len(users[digest]) for digest in digests])
+    return AdapterGroups(
+        slots=np.array([slot_of[digest] for digest in digests], dtype=np.int32),
+        begins=np.concatenate(([0], ends[groups - 1]), dtype=np.int32),
+        tokens=np.arange(ends[-1], dtype=np.int32) + np.repeat(starts - (ends - counts), counts),
+        weights=np.repeat(np.array([weight for _, _, weight in spans], dtype=np.float32), counts),
+    )

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from ..contract.messages import AdapterUse
 
+# Compositions with an epoch of their own; past this many, one new epoch for all replaces them.
+_MOST_EPOCHS = 1024
+
 
 class Namespace(NamedTuple):
     """Whose blocks may be shared: those computed with the same weights, for the same tenant, in the same epoch.
@@ -30,3 +33,27 @@ class BlockKey(NamedTuple):
 
     parent: int | Namespace
     tokens: bytes
+
+
+class Epochs:
+    """The current epoch of each composition of adapters; the base alone is the empty one.
+
+    Rows of a batch do not influence each other, so values that are no numbers can only be in blocks of the composition
+    that gave them. A number is never used twice.
+    """
+
+    def __init__(self) -> None:
+        self._latest = self._common = 0
+        self._own: dict[tuple[AdapterUse, ...], int] = {}
+
+    def of(self, adapters: tuple[AdapterUse, ...]) -> int:
+        return self._own.get(adapters, self._common)
+
+    def advance(self, adapters: tuple[AdapterUse, ...]) -> None:
+        """Nothing that was computed with these so far is found any more."""
+        self._latest += 1
+        if len(self._own) >= _MOST_EPOCHS:
+            self._own.clear()
+            self._common = self._latest
+        else:
+            self._own[adapters] = self._latest

@@ -16,9 +16,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from ..contract.errors import ErrorRecord, TunechatError
-from ..contract.messages import EngineInfo, Fatal, FromEngine, Loading, Ready, ToEngine
+from ..contract.messages import EngineInfo, Fatal, FromEngine, Loading, Ready
 from ..contract.wire import WireError, encode, read_messages
-from .loop import Engine, Runner, sequence_limit
+from .loop import Engine, Inbox, Runner, sequence_limit
 from .options import IGNORED_SIGNALS, EngineOptions
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,12 @@ Send = Callable[[FromEngine], None]
 Load = Callable[[EngineOptions, Send], tuple[Runner, EngineInfo]]
 
 _PROGRESS_SECONDS = 0.25
+
+# A step gives up the interpreter's lock in every call of a kernel, and gets it back at once while no other thread runs
+# Python. While an adapter is read, each call would wait up to a switch interval for it: 5 ms by default, times some
+# thirty calls a step. At 0.1 ms the sum stays below a step's own time, and where no two threads want the lock the
+# interval costs nothing.
+_SWITCH_SECONDS = 1e-4
 
 _CRASHED = ErrorRecord(
     code="engine_failed",
@@ -49,13 +55,14 @@ def main(arguments: Sequence[str], load: Load | None = None) -> int:
     for ignored in IGNORED_SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     connection = socket.socket(fileno=parsed.fd)
     return serve(connection, EngineOptions.from_json(parsed.options), load or load_model)
 
 
 def serve(connection: socket.socket, options: EngineOptions, load: Load) -> int:
     """Load, then run the loop. Everything that goes wrong is told as one Fatal message before this returns."""
-    inbox: SimpleQueue[ToEngine] = SimpleQueue()
+    inbox: Inbox = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox), name="receive", daemon=True).start()
 
     sending = threading.Lock()
@@ -110,6 +117,9 @@ def load_model(options: EngineOptions, send: Send) -> tuple[Runner, EngineInfo]:
         blocks=runner.blocks,
         weight_bytes=manifest.weight_bytes,
         cache_bytes=runner.cache_bytes,
+        adapter_slots=runner.adapter_slots,
+        adapter_bytes=runner.adapter_bytes,
+        max_adapter_rank=options.max_adapter_rank,
     )
 
 
@@ -128,7 +138,7 @@ class Progress:
             self._send(Loading(stage=stage, fraction=fraction))
 
 
-def _receive(connection: socket.socket, inbox: SimpleQueue[ToEngine]) -> None:
+def _receive(connection: socket.socket, inbox: Inbox) -> None:
     """Pass messages on until the gateway is gone; then there is nobody to serve, whatever the loop is doing."""
     try:
         for message in read_messages(connection):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from dataclasses import dataclass
-from itertools import islice
 
 from ..contract.errors import ErrorRecord
 from ..contract.messages import SequenceOutput, Submit
@@ -12,7 +12,8 @@ from .admission import check_request
 from .block_pool import BlockPool, IntegrityError
 from .block_tables import BlockTables
 from .plan import Plan, Work
-from .prefix import BlockKey
+from .prefix import BlockKey, Epochs
+from .residency import Residency
 from .sampler import Sampled
 from .sequence import Sequence
 from .waiting import WaitingQueue
@@ -40,10 +41,14 @@ class Scheduler:
 
     A sequence is admitted when the pool has room for all of its prompt. When a running one finds no block for its next
     token, the youngest is put back and computed again later: the oldest is never put back, so the work always ends.
+
+    A sequence that uses adapters runs with a slot for each. One whose adapters are not in memory, or find no slot,
+    waits and holds up nobody; once it was overtaken too often by others with adapters, younger ones of them wait too.
     """
 
-    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+    def __init__(self, pool: BlockPool, limits: Limits, adapters: Residency) -> None:
         self.pool = pool
+        self.adapters = adapters
         self.limits = limits
         width = -(-limits.sequence_tokens // pool.block_size)
         self.tables = BlockTables(limits.running, width)
@@ -54,27 +59,29 @@ class Scheduler:
         self.max_running = limits.running
         self.max_prefill = limits.batch_tokens
         self._by_id: dict[str, Sequence] = {}
-        self._arrivals = 0
-        self._epoch = 0
+        self._epochs = Epochs()
+        self.arrivals = 0
 
     @property
     def has_work(self) -> bool:
         return bool(self._by_id)
 
     def add(self, submit: Submit) -> None:
-        """Queue a sequence. Raises InvalidRequest or ContextLengthExceeded for one that can never be served."""
+        """Queue a sequence. Raises InvalidRequest, ContextLengthExceeded, ModelNotFound or AdapterCapacity for one that
+        can never be served."""
         check_request(
             submit.prompt,
             submit.params,
             limit=self.limits.sequence_tokens,
             vocab_size=self.limits.vocab_size,
         )
+        self.adapters.check(submit.adapters)
         if submit.sequence in self._by_id:
             raise IntegrityError(f"sequence {submit.sequence!r} was submitted twice")
-        sequence = Sequence.of(submit, self._arrivals)
-        sequence.enter(self._epoch)
-        self._arrivals += 1
+        sequence = Sequence.of(submit, self.arrivals)
+        self.arrivals += 1
         self._by_id[sequence.id] = sequence
+        self._wait(sequence)
         self.waiting.add(sequence)
 
     def abort(self, identity: str) -> None:
@@ -129,6 +136,10 @@ class Scheduler:
         self.pool.check_integrity(self.tables.held())
         if len(self.running) + len(self.waiting) != len(self._by_id):
             raise IntegrityError("a sequence neither runs nor waits")
+        self.adapters.check_integrity(
+            ((sequence.arrival, sequence.adapters) for sequence in self.running),
+            ((sequence.arrival, sequence.adapters) for sequence in self.waiting),
+        )
         if not self.has_work and self.pool.used:
             raise IntegrityError(f"{self.pool.used} blocks are held and no sequence is there")
 
@@ -146,9 +157,14 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         self.preemptions += 1
+        # Wanted before it is let go: an adapter that was removed meanwhile stays as long as somebody uses it.
+        self._wait(sequence)
         self._release(sequence)
-        sequence.enter(self._epoch)
         self.waiting.put_back(sequence)
+
+    def _wait(self, sequence: Sequence) -> None:
+        self.adapters.want(sequence.adapters, sequence.arrival)
+        sequence.enter(self._epochs.of(sequence.namespace.adapters))
 
     def _admit(self, prefilling: list[Sequence], budget: int) -> None:
         """Admit waiting sequences while this step has tokens to spare for them; adds them to `prefilling`."""
@@ -156,13 +172,26 @@ class Scheduler:
             return
         coming = {key for sequence in prefilling if (key := self._next_key(sequence)) is not None}
         most = self.max_running - len(self.running)
-        refusals = 0
-        for sequence in list(islice(self.waiting.candidates(), max(0, most) + self.limits.lookahead)):
+        looked = refusals = 0
+        closed: float = math.inf
+        for sequence in list(self.waiting.candidates()):
+            if looked >= most + self.limits.lookahead:
+                return
             busy = sum(other.remaining for other in prefilling)
             if len(self.running) >= self.max_running or (busy >= budget and len(prefilling) >= self.limits.prefilling):
                 return
             if budget <= len(prefilling):
                 return
+            if sequence.adapters:
+                if sequence.arrival > closed:
+                    continue
+                lack = self.adapters.lacks(sequence.adapters)
+                if lack == "room" and self.waiting.refuse(sequence, for_adapters=True):
+                    # Older ones may still pass: what is left of them ends, and what they need may not be taken away.
+                    closed = min(closed, sequence.arrival)
+                if lack != "nothing":
+                    continue
+            looked += 1
             cached = self._find_cached(sequence)
             if self._is_coming(sequence, cached, coming):
                 continue
@@ -213,6 +242,8 @@ class Scheduler:
 
     def _start(self, sequence: Sequence, cached: list[int]) -> None:
         self.waiting.admit(sequence)
+        if not self.adapters.acquire(sequence.adapters, sequence.arrival):
+            raise IntegrityError("a sequence was admitted without its adapters")
         insort(self.running, sequence, key=lambda other: other.arrival)
         sequence.row = self.tables.open()
         for block in cached:
@@ -232,9 +263,9 @@ class Scheduler:
         sequence = work.sequence
         if result.error is not None:
             # Keys and values that are no numbers may be in the prefix cache by now: nobody may find them there.
-            self._epoch += 1
+            self._epochs.advance(sequence.namespace.adapters)
             for other in self.waiting:
-                other.enter(self._epoch)
+                other.enter(self._epochs.of(other.namespace.adapters))
             return self.fail(sequence, result.error)
         sequence.computed = work.end
         self._register(sequence)
@@ -295,6 +326,7 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self.pool.release(self.tables.close(sequence.row))
+        self.adapters.release(sequence.adapters, sequence.arrival)
         sequence.reset()
 
     def _drop(self, sequence: Sequence) -> None:
@@ -302,6 +334,7 @@ class Scheduler:
         if sequence.row >= 0:
             self._release(sequence)
         else:
+            self.adapters.forget(sequence.adapters, sequence.arrival)
             self.waiting.remove(sequence)
 
 

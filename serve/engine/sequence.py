@@ -21,6 +21,8 @@ class Sequence:
 
     `computed` tokens have their keys and values in the pool. While the sequence runs, `row` is its row of the block
     tables, and its first `registered` blocks can be found in the prefix cache, the last of them as `parent`.
+    `adapters` are the digests of those it uses, ascending. `waits_for_adapters` says that others had what it needs when
+    it was last looked at, and that only sequences with adapters can take that from it.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Sequence:
     prompt_length: int
     params: SamplingParams
     namespace: Namespace
+    adapters: tuple[str, ...]
     chooser: Chooser
     tokens: NDArray[np.int32]
     length: int
@@ -37,6 +40,7 @@ class Sequence:
     parent: int | Namespace = field(default_factory=lambda: Namespace((), ""))
     cached_tokens: int | None = None
     overtaken: int = 0
+    waits_for_adapters: bool = False
     prompt_logprobs: list[TokenLogprob | None] | None = None
     has_reported: bool = False
 
@@ -51,6 +55,7 @@ class Sequence:
             prompt_length=len(prompt),
             params=submit.params,
             namespace=namespace,
+            adapters=tuple(use.digest for use in namespace.adapters),
             chooser=Chooser(submit.params, submit.prompt),
             tokens=prompt,
             length=len(prompt),

@@ -58,11 +58,14 @@ class WaitingQueue:
         if sequence.namespace.salt in self._tenants:
             self._tenants.move_to_end(sequence.namespace.salt)
         for refused in self._refused.values():
-            refused.overtaken += refused.arrival < sequence.arrival
+            if refused.arrival < sequence.arrival and (sequence.adapters or not refused.waits_for_adapters):
+                refused.overtaken += 1
 
-    def refuse(self, sequence: Sequence) -> bool:
-        """Note that there was no room for it now; gives whether it must not be overtaken any more."""
+    def refuse(self, sequence: Sequence, *, for_adapters: bool = False) -> bool:
+        """Note that there was no room for it now, or with `for_adapters` none for its adapters; gives whether it must
+        not be overtaken any more by sequences that could take that room."""
         self._refused[sequence.id] = sequence
+        sequence.waits_for_adapters = for_adapters
         return self._is_starved(sequence)
 
     def candidates(self) -> Iterator[Sequence]:

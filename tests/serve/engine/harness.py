@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from queue import SimpleQueue
 
+from tunechat.serve.contract.adapters import AdapterRef
+from tunechat.serve.contract.errors import ErrorRecord
 from tunechat.serve.contract.messages import (
     Abort,
+    AdapterFailed,
+    AdapterLoaded,
     AdapterUse,
+    AddAdapter,
     FromEngine,
+    LoadAdapter,
+    PinAdapter,
+    RemoveAdapter,
     SequenceOutput,
     StepOutputs,
     Submit,
     ToEngine,
 )
 from tunechat.serve.contract.sampling import SamplingParams
-from tunechat.serve.engine.loop import Engine
+from tunechat.serve.engine.loop import Engine, Inbox
 from tunechat.serve.engine.options import EngineOptions
 from tunechat.tests.serve.engine.toy import ToyRunner
 
@@ -32,7 +41,7 @@ class Harness:
         prefix_cache: bool = True,
     ) -> None:
         self.runner = runner or ToyRunner()
-        self.inbox: SimpleQueue[ToEngine] = SimpleQueue()
+        self.inbox: Inbox = SimpleQueue()
         self.sent: list[FromEngine] = []
         self.outputs: dict[str, list[SequenceOutput]] = defaultdict(list)
         options = EngineOptions(
@@ -55,15 +64,54 @@ class Harness:
         salt: str = "",
         adapters: tuple[AdapterUse, ...] = (),
     ) -> None:
-        self.inbox.put(Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapters=adapters))
-        self.engine.receive(0.0)
+        self.tell(Submit(sequence=sequence, prompt=prompt, params=params, salt=salt, adapters=adapters))
 
     def abort(self, sequence: str) -> None:
-        self.inbox.put(Abort(sequence=sequence))
+        self.tell(Abort(sequence=sequence))
+
+    def tell(self, message: ToEngine) -> None:
+        self.inbox.put(message)
         self.engine.receive(0.0)
+
+    def add(self, *digests: str, folder: str = "ok") -> None:
+        """Make adapters known; see ToyRunner for what `folder` means."""
+        for digest in digests:
+            ref = AdapterRef(name=digest, number=1, digest=digest)
+            self.tell(AddAdapter(ref=ref, folder=str(Path("store", folder))))
+
+    def remove(self, digest: str) -> None:
+        self.tell(RemoveAdapter(digest=digest))
+
+    def pin(self, digest: str, pinned: bool = True) -> None:
+        self.tell(PinAdapter(digest=digest, pinned=pinned))
+
+    def load(self, digest: str) -> AdapterLoaded | AdapterFailed:
+        """The answer to a LoadAdapter."""
+        seen = len(self.answers)
+        self.tell(LoadAdapter(digest=digest))
+        self.until_answered(seen + 1)
+        return self.answers[seen]
+
+    def until_answered(self, count: int) -> None:
+        """Receive until so many loads were answered; computes nothing."""
+        for _ in range(20):
+            if len(self.answers) >= count:
+                return
+            self.engine.receive(1.0)
+        raise AssertionError("a load got no answer")
+
+    @property
+    def answers(self) -> list[AdapterLoaded | AdapterFailed]:
+        return [message for message in self.sent if isinstance(message, AdapterLoaded | AdapterFailed)]
+
+    def error(self, sequence: str) -> ErrorRecord:
+        error = self.outputs[sequence][-1].error
+        assert error is not None
+        return error
 
     def step(self) -> None:
         self.engine.step()
+        self.engine.receive(0.0)
         self.scheduler.check_integrity()
 
     def drain(self, most: int = 10_000) -> int:

@@ -26,7 +26,7 @@ def test_a_batch_says_of_every_token_where_it_belongs(shapes: list[tuple[int, in
         tables.append(sequence.row, blocks)
         next_block = blocks.stop
         plan.append(Work(sequence, start, min(count, length - start)))
-    batch = assemble(tuple(plan), tables, SIZE)
+    batch = assemble(tuple(plan), tables, SIZE, {})
     at = 0
     wanted = []
     for row, work in enumerate(plan):

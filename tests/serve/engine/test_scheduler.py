@@ -238,6 +238,7 @@ def test_a_second_request_computes_only_what_is_new() -> None:
     harness.submit("b", prompt, greedy(2))
     harness.submit("c", [*prompt, 1, 2], greedy(2))
     harness.submit("d", prompt, greedy(2), salt="other")
+    harness.add("other")
     harness.submit("e", prompt, greedy(2), adapters=(AdapterUse("other"),))
     harness.drain()
     # All of the prompt is cached, and yet its last token's logits have to be computed: hence one block less.
