@@ -180,11 +180,13 @@ class AdapterFlow:
             if known.asked is not None:
                 self._residency.unask(digest)
                 self._send(AdapterLoaded(digest=digest, bytes=known.nbytes))
-        elif known.asked is not None:
-            # Who asks for a load is told that there is no room; only sequences wait for some.
-            self._refuse(digest, _no_room())
-            self._residency.unask(digest)
-            self._place()
+            return
+        # Only sequences wait for room. Who asked for a load is told that there is none, also of those next in turn.
+        for asked in self._residency.asked():
+            self._refuse(asked.ref.digest, _no_room())
+            self._residency.unask(asked.ref.digest)
+        if not known.is_missing:
+            self._drop_stuck()
 
     def _read_next(self) -> None:
         known = self._residency.next_missing()

@@ -126,6 +126,10 @@ class Residency:
             known.asked = None
             self._update(known)
 
+    def asked(self) -> list[KnownAdapter]:
+        """All that are to be read for a LoadAdapter."""
+        return [known for digest in self._missing if (known := self._known[digest]).asked is not None]
+
     def want(self, digests: Iterable[str], arrival: int) -> None:
         """A waiting sequence uses these."""
         for digest in digests:

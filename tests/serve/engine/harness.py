@@ -122,6 +122,14 @@ class Harness:
             self.step()
         raise AssertionError(f"not finished after {most} steps")
 
+    def drain_until(self, sequence: str, tokens: int) -> None:
+        """Steps until a sequence has so many tokens."""
+        for _ in range(1000):
+            if len(self.text(sequence)) >= tokens:
+                return
+            self.step()
+        raise AssertionError("the tokens did not come")
+
     def text(self, sequence: str) -> list[int]:
         return [token for output in self.outputs[sequence] for token in output.tokens]
 
