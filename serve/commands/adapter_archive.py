@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -46,7 +47,7 @@ def unpack(source: Path, folder: Path, max_bytes: int) -> None:
                 name = PurePosixPath(entry.filename).name
                 limit = max_bytes if name == WEIGHTS else MAX_JSON
                 _take(archive, entry, folder / name, limit)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
         raise UnsupportedFormat(f"{source.name} is no zip that can be read: {str(error)[:200]}") from error
 
 
@@ -60,6 +61,8 @@ def _chosen(entries: Iterable[zipfile.ZipInfo], label: str) -> list[zipfile.ZipI
         raise UnsupportedFormat(f"{label} holds {len(homes) or 'no'} {CONFIG}; a zip of one adapter has one")
     home = homes.pop()
     wanted = [e for e in entries if PurePosixPath(e.filename) in {home / name for name in FILES}]
+    if any(e.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} for e in wanted):
+        raise UnsupportedFormat(f"{label} is compressed in a way that is not read; use deflate")
     if len({e.filename for e in wanted}) != len(wanted):
         raise UnsupportedFormat(f"{label} holds a file twice")
     return wanted

@@ -30,9 +30,6 @@ class ServerAdapters:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def close(self) -> None:
-        self._server.close()
-
     def listing(self) -> JsonObject:
         return self._object("GET", _ROOT)
 

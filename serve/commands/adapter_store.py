@@ -28,9 +28,6 @@ class StoreAdapters:
         self._settings = settings
         self._store = AdapterStore(settings.home / FOLDER)
 
-    def close(self) -> None:
-        """There is nothing to close."""
-
     def listing(self) -> JsonObject:
         held = Quarantine(self._store.root).all()
         return {

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import typer
 
-from ..contract.errors import ConfigError
 from ..settings import Settings, load
+from .adapter_access import reached
 from .options import ApiKey, Json, Url
 from .output import format_bytes, print_json, progress
-
-if TYPE_CHECKING:
-    from ..contract.adapters import AdapterManifest
 
 app = typer.Typer(help="List, load, swap, export and merge adapters.", no_args_is_help=True)
 
@@ -29,26 +24,10 @@ Model = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run wrote there.")]
 
 
-class Adapters(Protocol):
-    """What both a server and a store do; answers have the shape of the server's."""
-
-    def close(self) -> None: ...
-    def listing(self) -> dict[str, Any]: ...
-    def show(self, text: str) -> dict[str, Any]: ...
-    def load(self, name: str, path: Path, *, activate: bool) -> dict[str, Any]: ...
-    def unload(self, text: str) -> dict[str, Any]: ...
-    def rollback(self, name: str) -> dict[str, Any]: ...
-    def activate(self, text: str) -> dict[str, Any]: ...
-    def pin(self, text: str, pinned: bool) -> dict[str, Any]: ...
-    def verify(self, text: str) -> dict[str, Any]: ...
-    def remove(self, text: str) -> dict[str, Any]: ...
-    def files(self, text: str) -> AbstractContextManager[tuple[AdapterManifest, Path]]: ...
-
-
 @app.command("list")
 def list_(url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """List all adapters, their warnings, and what was refused and why."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         listing = adapters.listing()
     if json:
         print_json(listing)
@@ -64,7 +43,7 @@ def list_(url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
 @app.command("show")
 def show(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """Show all that is known of an adapter or of one version."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         told = adapters.show(id)
     if json:
         print_json(told)
@@ -86,7 +65,7 @@ def load_(
 ) -> None:
     """Take an adapter in as a new version and serve it: at once where a server runs, else from its next start."""
     settings = _settings(url, api_key, model)
-    with _adapters(settings, is_ready=True) as adapters:
+    with reached(settings, is_ready=True) as adapters:
         version = adapters.load(path.absolute().stem if name is None else name, path, activate=activate)
     if json:
         print_json(version)
@@ -98,7 +77,7 @@ def load_(
 @app.command("unload")
 def unload(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """Stop serving an adapter. It stays on disk; requests that run on it finish."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         told = adapters.unload(id)
     draining = ", ".join(told.get("draining", ()))
     _tell(told, f"{id} is unloaded" + (f"; requests still run on {draining}" if draining else ""), json)
@@ -107,7 +86,7 @@ def unload(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) 
 @app.command("rollback")
 def rollback(name: Name, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """Go back to the version that was current before."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         version = adapters.rollback(name)
     _tell(version, _line(version), json)
 
@@ -115,7 +94,7 @@ def rollback(name: Name, url: Url = None, api_key: ApiKey = None, json: Json = F
 @app.command("activate")
 def activate(version: Version, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """Let the bare name mean this version."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         told = adapters.activate(version)
     _tell(told, _line(told), json)
 
@@ -123,7 +102,7 @@ def activate(version: Version, url: Url = None, api_key: ApiKey = None, json: Js
 @app.command("pin")
 def pin(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """Keep a version in memory and on disk."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         version = adapters.pin(id, True)
     _tell(version, f"{version['id']} is pinned", json)
 
@@ -131,7 +110,7 @@ def pin(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) -> 
 @app.command("unpin")
 def unpin(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """Let a version go again when room is needed."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         version = adapters.pin(id, False)
     _tell(version, f"{version['id']} is not pinned", json)
 
@@ -139,7 +118,7 @@ def unpin(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) -
 @app.command("verify")
 def verify(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """Compare the files of a version with their hashes. Exits with 1 when one was changed."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         version = adapters.verify(id)
     _tell(version, f"{version['id']} is as it was stored", json)
 
@@ -147,7 +126,7 @@ def verify(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) 
 @app.command("remove")
 def remove(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
     """Delete a version, or a name with all its versions, from disk."""
-    with _adapters(_settings(url, api_key)) as adapters:
+    with reached(_settings(url, api_key)) as adapters:
         told = adapters.remove(id)
     _tell(told, f"removed {', '.join(told['removed'])}", json)
 
@@ -159,7 +138,7 @@ def export(
     """Write a version as a PEFT folder, or as a zip where PATH ends in .zip."""
     from .adapter_export import write_peft
 
-    with _adapters(_settings(url, api_key)) as adapters, adapters.files(id) as (version, folder):
+    with reached(_settings(url, api_key)) as adapters, adapters.files(id) as (version, folder):
         nbytes = write_peft(folder, path, force=force)
     told = {"id": version.ref.id, "digest": version.digest, "path": str(path.absolute()), "bytes": nbytes}
     _tell(told, f"{version.ref.id} is in {path} ({format_bytes(nbytes)})", json)
@@ -189,7 +168,7 @@ def merge(
     settings = _settings(url, api_key, model)
     from .merging import merge_adapter
 
-    with _adapters(settings) as adapters, adapters.files(id) as (version, folder), progress() as report:
+    with reached(settings) as adapters, adapters.files(id) as (version, folder), progress() as report:
         merged = merge_adapter(
             version,
             folder,
@@ -208,31 +187,6 @@ def merge(
 
 def _settings(url: str | None, api_key: list[str] | None, model: str | None = None) -> Settings:
     return load({"url": url, "api_keys": api_key or None, "model": model}).settings
-
-
-@contextmanager
-def _adapters(settings: Settings, *, is_ready: bool = False) -> Iterator[Adapters]:
-    """The adapters of the server that the settings name, or of the home folder while none answers there.
-
-    `is_ready` waits for a server that is starting.
-    """
-    from .server import Server
-
-    with Server.of(settings) as server:
-        if settings.url or server.answers():
-            from .adapter_server import ServerAdapters
-            from .asking import await_ready
-
-            if is_ready:
-                with progress() as report:
-                    await_ready(server, settings.start_timeout, report)
-            yield ServerAdapters(server)
-            return
-    from .adapter_store import StoreAdapters
-
-    if not settings.home.is_dir():
-        raise ConfigError(f"no server answers at {settings.server_url}, and there is no home folder {settings.home}")
-    yield StoreAdapters(settings)
 
 
 def _line(version: dict[str, Any]) -> str:

@@ -68,15 +68,15 @@ def reference() -> str:
 
 def _shown(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
-    if name == "api_keys":
+    if name in {"api_keys", "admin_keys"}:
         return f"{len(value)} hidden" if value else []
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _text(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _default(name: str, field: FieldInfo) -> str:
@@ -85,7 +85,7 @@ def _default(name: str, field: FieldInfo) -> str:
     default = field.default
     if isinstance(default, float) and default.is_integer():
         default = int(default)
-    return f"`{default}`" if default not in ((), "") else "empty"
+    return f"`{default}`" if default not in ((), "", None) else "empty"
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -112,7 +112,7 @@ def merge_adapter(
 
 
 def _readme(facts: dict[str, str], notes: list[str]) -> bytes:
-    """What the folder is, for people. It says nothing of the machine that made it, nor what an adapter's file claims."""
+    """What the folder is, for people: nothing of the machine that made it, nor what an adapter's file claims."""
     lines = [f"# {facts['base']} with {facts['adapter']}", "", "Merged by tunechat.", ""]
     lines += [f"- {name.replace('_', ' ')}: `{value}`" for name, value in facts.items()]
     lines += [f"- note: {note}" for note in notes]

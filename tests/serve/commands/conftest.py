@@ -15,6 +15,8 @@ import pytest
 from tunechat.serve.cli import main
 from tunechat.serve.commands.server import Server
 
+from .adapter_home import Workshop
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -167,3 +169,9 @@ def served(fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
 
     monkeypatch.setattr(Server, "of", of)
     return fake
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Tiny models and adapters, shared by all tests: nobody may change them."""
+    return Workshop(tmp_path_factory.mktemp("workshop"))
