@@ -71,6 +71,11 @@ def _split(value: object) -> object:
     return value
 
 
+def _optional(value: object) -> object:
+    """None for an empty text, which is how variables and flags say "none"."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 def _api_key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if len(text) < 8 or len(text) > 512:
@@ -96,6 +101,8 @@ def _server_url(url: str) -> str:
 Count = Annotated[int, BeforeValidator(parse_quantity)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Keys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_api_key)], ...], BeforeValidator(_split)]
+Folder = Annotated[Path, AfterValidator(_absolute)]
+Folders = Annotated[tuple[Folder, ...], BeforeValidator(_split)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(allow_inf_nan=False)]
 
 
@@ -155,6 +162,11 @@ class Settings(BaseModel):
         max_length=256,
         description="Keys that clients must send; `run`, `ps` and `doctor` send the first. Required off loopback.",
     )
+    admin_keys: Keys = Field(
+        default=(),
+        max_length=256,
+        description="Keys that may also load, change and read out adapters. If there are any, no other key may.",
+    )
     allowed_hosts: Names = Field(
         default=(),
         max_length=64,
@@ -165,6 +177,20 @@ class Settings(BaseModel):
     )
     max_body_bytes: Count = Field(
         default=4 << 20, ge=1 << 10, le=1 << 30, description="Largest request body; larger ones are answered 413."
+    )
+    adapter_folder: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
+        default=None,
+        description="Folder that is watched: a PEFT folder dropped into it is served, one taken out is unloaded. "
+        "Empty watches none.",
+    )
+    adapter_paths: Folders = Field(
+        default=(),
+        max_length=64,
+        description="Folders below which requests may load adapters by path. Empty: any folder if the server is "
+        "reached from this machine only and has no keys, else none.",
+    )
+    max_upload_bytes: Count = Field(
+        default=2 << 30, ge=1 << 10, le=8 << 30, description="Largest uploaded adapter; larger ones are answered 413."
     )
     request_timeout: Seconds = Field(
         default=600.0, ge=1, le=86_400, description="Longest life of one request, in seconds."
@@ -198,6 +224,10 @@ class Settings(BaseModel):
     @property
     def plain_api_keys(self) -> tuple[str, ...]:
         return tuple(key.get_secret_value() for key in self.api_keys)
+
+    @property
+    def plain_admin_keys(self) -> tuple[str, ...]:
+        return tuple(key.get_secret_value() for key in self.admin_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +305,9 @@ def _read_flags(flags: Mapping[str, object]) -> Layer:
 
 def flag_name(setting: str) -> str:
     """How a setting is typed on the command line."""
-    return {"model": "MODEL", "api_keys": "--api-key"}.get(setting, "--" + setting.replace("_", "-"))
+    return {"model": "MODEL", "api_keys": "--api-key", "admin_keys": "--admin-key"}.get(
+        setting, "--" + setting.replace("_", "-")
+    )
 
 
 def _suggest(word: str, known: Iterable[str]) -> str:

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from ..text.model_text import ModelText
-from . import chat, completions, health, models, tokenize
-from .auth import AuthMiddleware, KeyRing
+from . import adapters, chat, completions, health, lora, models, tokenize
+from .auth import Access, AuthMiddleware
 from .context import RequestContextMiddleware
 from .drain import DrainMiddleware
 from .errors import install_error_handlers
@@ -59,14 +59,14 @@ def create_app(engine: Engine, settings: ApiSettings, *, load_text: Callable[[Pa
         telemetry=_NO_TELEMETRY,
     )
     app.state.gateway = gateway
-    for part in (chat, completions, models, tokenize, health):
+    for part in (chat, completions, models, tokenize, adapters, lora, health):
         app.include_router(part.router)
     install_error_handlers(app)
     install_openapi(app)
     # The last one added is the outermost.
     app.add_middleware(DrainMiddleware, drain=gateway.drain)
-    app.add_middleware(LimitsMiddleware, max_body_bytes=settings.max_body_bytes, body_timeout=settings.body_timeout)
+    app.add_middleware(LimitsMiddleware, settings=settings)
     app.add_middleware(HostMiddleware, settings=settings)
-    app.add_middleware(AuthMiddleware, keys=KeyRing(settings.api_keys))
+    app.add_middleware(AuthMiddleware, access=Access.of(settings))
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
     return app

@@ -9,14 +9,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..contract.errors import Unauthorized
+from ..contract.errors import Forbidden, TunechatError, Unauthorized
 from .context import context_of
 from .errors import error_response
+from .settings import ApiSettings
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
+
+# Everything that reads adapters out or changes them begins with one of these.
+ADMIN_PATHS = ("/v1/adapters", "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
 
 _TENANT_DIGITS = 32
 _MAX_KEY_BYTES = 1024
@@ -43,12 +49,48 @@ class KeyRing:
         return hashlib.sha256(b"tenant:" + digest).hexdigest()[:_TENANT_DIGITS] if known else None
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may do what. `admins` are the keys that may change adapters; without any, all of `keys` may.
+
+    `is_exposed` is set where other machines reach a server without keys: there nobody changes adapters.
+    """
+
+    keys: KeyRing
+    admins: KeyRing
+    is_exposed: bool = False
+
+    @classmethod
+    def of(cls, settings: ApiSettings) -> Self:
+        return cls(KeyRing(settings.api_keys), KeyRing(settings.admin_keys), settings.is_public and settings.is_open)
+
+    def admit(self, path: str, key: bytes | None) -> str:
+        """The tenant that `key` is, "" where none is asked for. Raises Unauthorized or Forbidden."""
+        if path in OPEN_PATHS:
+            return ""
+        is_admin_path = path.startswith(ADMIN_PATHS)
+        admin = self.admins.tenant(key) if key is not None else None
+        tenant = self.keys.tenant(key) if key is not None else None
+        known = tenant or admin
+        if known is None and (self.keys or (is_admin_path and self.admins)):
+            raise Unauthorized(
+                "Unknown API key." if key is not None else "Send an API key: 'Authorization: Bearer KEY'."
+            )
+        if is_admin_path and admin is None and (self.admins or self.is_exposed):
+            raise Forbidden(
+                "This key may not change adapters; an admin key may."
+                if self.admins
+                else "Nobody may change adapters on a public server without keys."
+            )
+        return known or ""
+
+
 class AuthMiddleware:
     """Lets a request through when its path is open, its key is known, or no key is configured at all."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
-        self._keys = keys
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -57,14 +99,11 @@ class AuthMiddleware:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        if self._keys and scope["path"] not in OPEN_PATHS:
-            key = bearer_key(scope)
-            tenant = self._keys.tenant(key) if key is not None else None
-            if tenant is None:
-                message = "Unknown API key." if key is not None else "Send an API key: 'Authorization: Bearer KEY'."
-                await error_response(Unauthorized(message).record)(scope, receive, send)
-                return
-            context_of(scope).tenant = tenant
+        try:
+            context_of(scope).tenant = self._access.admit(scope["path"], bearer_key(scope))
+        except TunechatError as error:
+            await error_response(error.record)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 

@@ -25,11 +25,10 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     gateway, context = gateway_of(request), request_context(request)
     body = await read_body(request, ChatRequest)
-    model = gateway.model(body.model)
-    context.model = model.name
+    model = gateway.serve(body.model, body.adapters, context)
     text = gateway.text
     plans = await asyncio.to_thread(plan_chat, body, text, gateway.settings, gateway.context_length)
-    generation = gateway.generation(request, plans, body.cache_salt)
+    generation = gateway.generation(request, plans, body.cache_salt, model)
     head = ReplyHead(f"chatcmpl-{context.id.removeprefix('req_')}", model)
     choices, with_logprobs = body.choices, body.alternatives is not None
     if body.stream:
@@ -42,10 +41,10 @@ async def chat_completions(request: Request) -> Response:
             with_logprobs=with_logprobs,
             with_usage=body.wants_usage_chunk,
         )
-        return await stream_reply(request, gateway, generation, chunks)
+        return await stream_reply(request, gateway, generation, chunks, headers=model.headers)
     try:
         complete = await until_disconnect(request.receive, collect(generation.events(), choices))
     finally:
         await gateway.release(generation, context)
     reply = await asyncio.to_thread(chat_reply, head, complete, text, generation.usage, with_logprobs=with_logprobs)
-    return Response(reply, media_type="application/json")
+    return Response(reply, headers=model.headers, media_type="application/json")

@@ -25,11 +25,10 @@ router = APIRouter()
 async def completions(request: Request) -> Response:
     gateway, context = gateway_of(request), request_context(request)
     body = await read_body(request, CompletionRequest)
-    model = gateway.model(body.model)
-    context.model = model.name
+    model = gateway.serve(body.model, body.adapters, context)
     text = gateway.text
     plans = await asyncio.to_thread(plan_completions, body, text, gateway.settings, gateway.context_length)
-    generation = gateway.generation(request, plans, body.cache_salt)
+    generation = gateway.generation(request, plans, body.cache_salt, model)
     head = ReplyHead(f"cmpl-{context.id.removeprefix('req_')}", model)
     with_logprobs = body.logprobs is not None
     if body.stream:
@@ -41,7 +40,7 @@ async def completions(request: Request) -> Response:
             with_logprobs=with_logprobs,
             with_usage=body.wants_usage_chunk,
         )
-        return await stream_reply(request, gateway, generation, chunks)
+        return await stream_reply(request, gateway, generation, chunks, headers=model.headers)
     try:
         complete = await until_disconnect(request.receive, collect(generation.events(), len(plans)))
     finally:
@@ -49,4 +48,4 @@ async def completions(request: Request) -> Response:
     reply = await asyncio.to_thread(
         completion_reply, head, complete, text, generation.usage, with_logprobs=with_logprobs
     )
-    return Response(reply, media_type="application/json")
+    return Response(reply, headers=model.headers, media_type="application/json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,13 +30,18 @@ ABORT = "tunechat.abort"
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of one request, filled in on its way. `tenant` parts the caches of different keys."""
+    """What is known of one request, filled in on its way. `tenant` parts the caches of different keys.
+
+    `adapters` are the ids of the versions that it uses; `closing` gives back at its end what was taken for it.
+    """
 
     id: str = field(default_factory=lambda: "req_" + secrets.token_hex(12))
     tenant: str = ""
     model: str | None = None
     usage: Usage | None = None
     time_to_first_token: float | None = None
+    adapters: tuple[str, ...] = ()
+    closing: ExitStack = field(default_factory=ExitStack)
 
 
 def context_of(scope: Scope) -> RequestContext:
@@ -85,7 +91,8 @@ class RequestContextMiddleware:
                 await error_response(INTERNAL)(scope, receive, send_with_id)
         finally:
             seconds = time.monotonic() - began
-            self._finish(scope, context, status or CLIENT_GONE, seconds, problem)
+            with context.closing:
+                self._finish(scope, context, status or CLIENT_GONE, seconds, problem)
 
     def _finish(self, scope: Scope, context: RequestContext, status: int, seconds: float, problem: str | None) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
@@ -101,6 +108,7 @@ class RequestContextMiddleware:
         }
         if context.usage is not None:
             self._metrics.count_usage(context.usage)
+            self._metrics.count_adapters(context.adapters, context.usage, context.time_to_first_token)
             fields |= {
                 "prompt_tokens": context.usage.prompt_tokens,
                 "completion_tokens": context.usage.completion_tokens,

@@ -8,33 +8,30 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from starlette.requests import Request
 
-from ..contract.errors import ErrorRecord, ModelNotFound, TunechatError, Unavailable
+from ..adapters.quarantine import Quarantine
+from ..contract.base import BaseManifest
+from ..contract.errors import ErrorRecord, ModelError, TunechatError, Unavailable
 from ..contract.messages import EngineInfo
 from .context import RequestContext, request_context
 from .drain import Drain, leaving
 from .errors import INTERNAL
 from .generation import Generation, SequencePlan
+from .lifecycle import Adapters
 from .metrics import Metrics
 from .ports import Engine, Text
+from .served import FINGERPRINT_DIGITS, ServedModel, Weighted, acquire, composed, model_not_found, with_adapter
 from .settings import ApiSettings
+from .upload import Uploads
+from .watching import Watching
 
 log = logging.getLogger(__name__)
 
-_FINGERPRINT_DIGITS = 12
 _SALT_DIGITS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model as replies name it. `fingerprint` changes when the weights do."""
-
-    name: str
-    fingerprint: str
 
 
 class Gateway:
@@ -53,7 +50,12 @@ class Gateway:
         self._text: Text | None = None
         self._failure: ErrorRecord | None = None
         self._loading: asyncio.Task[None] | None = None
-        self._names = frozenset({settings.model, *settings.model_aliases})
+        self.names = frozenset({settings.model, *settings.model_aliases})
+        self.adapters = Adapters(engine, settings, metrics.forget_adapter)
+        self.quarantine: Quarantine | None = None
+        self._watching: Watching | None = None
+        self._uploads: Uploads | None = None
+        metrics.watch_adapters(self.adapters.served)
 
     async def start(self) -> None:
         await self.engine.start()
@@ -63,12 +65,17 @@ class Gateway:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
+        if self._watching is not None:
+            await self._watching.close()
         await self.engine.close()
 
     async def _load(self) -> None:
         try:
             await self.engine.wait_ready()
-            self._text = await asyncio.to_thread(self._load_text, Path(self.info.entry))
+            entry = Path(self.info.entry)
+            text = await asyncio.to_thread(self._load_text, entry)
+            await self._open_adapters(entry)
+            self._text = text
         except TunechatError as error:
             self._failure = error.record
         except Exception:
@@ -76,6 +83,22 @@ class Gateway:
             self._failure = INTERNAL
         finally:
             self.settled.set()
+
+    async def _open_adapters(self, entry: Path) -> None:
+        """Serves what is stored, before the first request is taken, and begins to watch the folder, if there is one."""
+        if self.settings.adapter_store is None:
+            return
+        await self.adapters.open(await asyncio.to_thread(read_base, entry))
+        self.quarantine = await asyncio.to_thread(Quarantine, self.settings.adapter_store)
+        if self.settings.adapter_folder is not None:
+            self._watching = Watching(self.settings.adapter_folder, self.adapters, self.quarantine)
+
+    @property
+    def uploads(self) -> Uploads:
+        """Where uploads go. Raises what `adapters.store` raises."""
+        if self._uploads is None:
+            self._uploads = Uploads(self.adapters.store.root, self.settings.max_upload_bytes)
+        return self._uploads
 
     @property
     def failure(self) -> ErrorRecord | None:
@@ -113,17 +136,42 @@ class Gateway:
             return Unavailable("The model failed to load; see the server's log.", code="model_failed", retry_after=60)
         return Unavailable("The model is being loaded; try again in a moment.", code="model_loading")
 
-    def model(self, name: str | None) -> ServedModel:
-        """The model that a request means; None means the served one. Raises ModelNotFound, or Unavailable."""
-        if name is not None:
-            self.check_model(name)
+    @property
+    def base(self) -> ServedModel:
+        """The base alone. Raises Unavailable before it is known."""
         fingerprint = self.info.weights_fingerprint.rpartition(":")[2]
-        return ServedModel(self.settings.model, f"fp_{fingerprint[:_FINGERPRINT_DIGITS]}")
+        return ServedModel(self.settings.model, f"fp_{fingerprint[:FINGERPRINT_DIGITS]}")
 
-    def check_model(self, name: str) -> None:
-        """Raises ModelNotFound unless `name` is one of the served model's."""
-        if name not in self._names:
-            raise ModelNotFound(f"The model '{name[:64]}' does not exist here.", param="model")
+    def serve(self, model: str, adapters: Sequence[Weighted] | None, context: RequestContext) -> ServedModel:
+        """The weights that a request means, which stay as they are until it ends.
+
+        Nothing is looked up anywhere but in memory. Raises ModelNotFound, InvalidRequest, Unavailable.
+        """
+        is_base, closing, lender = model in self.names, context.closing, self.adapters
+        if adapters:
+            served = composed(
+                self.base,
+                model,
+                adapters,
+                lambda name, param: acquire(lender, name, closing, param),
+                is_base=is_base,
+                most=self.info.adapter_slots,
+            )
+        elif is_base:
+            served = self.base
+        elif self.settled.is_set():
+            served = with_adapter(self.base, acquire(lender, model, closing))
+        else:
+            raise self._not_ready()
+        context.model = served.name
+        context.adapters = tuple(ref.id for ref in served.adapters)
+        return served
+
+    def check_model(self, name: str | None) -> None:
+        """Raises ModelNotFound unless `name` is the base's, an adapter's, or None."""
+        if name is None or name in self.names or self.adapters.knows(name):
+            return
+        raise model_not_found(name) if self.settled.is_set() else self._not_ready()
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -134,7 +182,9 @@ class Gateway:
         finally:
             await self.close()
 
-    def generation(self, request: Request, plans: Sequence[SequencePlan], cache_salt: str | None) -> Generation:
+    def generation(
+        self, request: Request, plans: Sequence[SequencePlan], cache_salt: str | None, model: ServedModel
+    ) -> Generation:
         """A started generation, known to the drain. Whoever takes it owes it a `release`."""
         context = request_context(request)
         generation = Generation(
@@ -145,6 +195,7 @@ class Gateway:
             salt=prefix_salt(context.tenant, cache_salt),
             timeout=self.settings.request_timeout,
             observer=self.metrics,
+            adapters=model.uses,
         )
         generation.start()
         context.usage = generation.usage
@@ -166,6 +217,14 @@ def prefix_salt(tenant: str, cache_salt: str | None) -> str:
     if not tenant and not cache_salt:
         return ""
     return hashlib.sha256(f"{tenant}\0{cache_salt or ''}".encode()).hexdigest()[:_SALT_DIGITS]
+
+
+def read_base(entry: Path) -> BaseManifest:
+    """What a prepared base says of itself. Raises ModelError."""
+    try:
+        return msgspec.json.decode((entry / "manifest.json").read_bytes(), type=BaseManifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ModelError("the prepared model has no manifest that can be read; remove it and start again") from error
 
 
 def gateway_of(request: Request) -> Gateway:

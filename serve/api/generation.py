@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..contract.errors import EngineFailed
-from ..contract.messages import SequenceOutput, TokenLogprob
+from ..contract.messages import AdapterUse, SequenceOutput, TokenLogprob
 from ..contract.sampling import SamplingParams
 from ..text.stop import StopMatcher
 from .assembly import SequenceText, scored_token
@@ -65,6 +65,7 @@ class Generation:
         salt: str,
         timeout: float,
         observer: Observer,
+        adapters: tuple[AdapterUse, ...] = (),
     ) -> None:
         self.usage = Usage(prompt_tokens=sum(len(plan.prompt) for plan in plans if plan.first_of_prompt))
         self.started = False
@@ -74,6 +75,7 @@ class Generation:
         self._plans = plans
         self._request_id = request_id
         self._salt = salt
+        self._adapters = adapters
         self._timeout = timeout
         self._observer = observer
         self._channel: Channel[Event] = Channel(_UNREAD_EVENTS)
@@ -91,7 +93,11 @@ class Generation:
 
     def _submit(self, plan: SequencePlan) -> AsyncIterator[SequenceOutput]:
         return self._engine.generate(
-            plan.prompt, plan.params, sequence=f"{self._request_id}-{plan.index}", salt=self._salt
+            plan.prompt,
+            plan.params,
+            sequence=f"{self._request_id}-{plan.index}",
+            salt=self._salt,
+            adapters=self._adapters,
         )
 
     async def wait_first(self, limit: float) -> None:

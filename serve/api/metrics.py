@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from .adapter_metrics import AdapterMetrics, ResidencyCollector, Served
 from .events import Usage
 from .ports import Engine
 
@@ -52,6 +53,9 @@ class Metrics:
         build = Info("tunechat_build", "What is running.", registry=self._registry)
         build.info({"version": version})
         self._registry.register(_EngineCollector(engine))
+        self._engine = engine
+        self._adapters = AdapterMetrics(self._registry)
+        self.forget_adapter = self._adapters.forget
 
     def request_done(self, route: str, method: str, status: int, seconds: float) -> None:
         method = method if method in _METHODS else "OTHER"
@@ -62,6 +66,13 @@ class Metrics:
         self._tokens.labels("prompt").inc(usage.prompt_tokens)
         self._tokens.labels("cached_prompt").inc(usage.cached_tokens)
         self._tokens.labels("completion").inc(usage.completion_tokens)
+
+    def count_adapters(self, adapters: Iterable[str], usage: Usage, first_token: float | None) -> None:
+        self._adapters.request_done(adapters, usage, first_token)
+
+    def watch_adapters(self, served: Served) -> None:
+        """Reports, at each scrape, where the adapters are that `served` gives."""
+        self._registry.register(ResidencyCollector(self._engine, served))
 
     def first_token(self, seconds: float) -> None:
         self._first_token.observe(seconds)
@@ -100,6 +111,9 @@ class _EngineCollector(Collector):
             "preemptions": ("Times that a sequence gave its blocks back.", stats.preemptions),
             "aborted": ("Sequences aborted.", stats.aborted),
             "busy_seconds": ("Time spent in steps.", stats.busy_seconds),
+            "adapter_loads": ("Adapters read from disk.", stats.adapter_loads),
+            "adapter_installs": ("Adapters moved into a slot.", stats.adapter_installs),
+            "adapter_evictions": ("Adapters that had to leave memory for others.", stats.adapter_evictions),
             "restarts": ("Engines started after one that died.", engine.restarts),
         }
         for name, (text, value) in gauges.items():

@@ -7,36 +7,75 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ..adapters.registry import LoadedAdapter
+from ..contract.adapters import AdapterState
 from .encoding import encode_json
 from .gateway import Gateway, gateway_of
 from .openapi import describe
 
 router = APIRouter()
 
+_OWNER = "tunechat"
 
-@router.get("/v1/models", **describe("List the models."))
+
+@router.get("/v1/models", **describe("List the models: the base, every adapter, and every version of each."))
 async def list_models(request: Request) -> Response:
-    return _json({"object": "list", "data": [_model(gateway_of(request))]})
+    gateway = gateway_of(request)
+    return _json({"object": "list", "data": [_base(gateway), *_adapters(gateway).values()]})
 
 
 @router.get("/v1/models/{model:path}", **describe("Describe one model."))
 async def retrieve_model(request: Request, model: str) -> Response:
     gateway = gateway_of(request)
     gateway.check_model(model)
-    return _json(_model(gateway))
+    return _json(_base(gateway) if model in gateway.names else _adapters(gateway)[model])
 
 
-def _model(gateway: Gateway) -> dict[str, Any]:
-    info = gateway.engine.info
+def _base(gateway: Gateway) -> dict[str, Any]:
+    name, info = gateway.settings.model, gateway.engine.info
     entry: dict[str, Any] = {
-        "id": gateway.settings.model,
+        "id": name,
         "object": "model",
         "created": gateway.created,
-        "owned_by": "tunechat",
+        "owned_by": _OWNER,
+        "parent": None,
+        "root": name,
+        "state": str(AdapterState.LOADED if gateway.is_ready else AdapterState.LOADING),
     }
     if info is not None:
-        entry |= {"max_model_len": gateway.context_length, "quantization": info.quant}
+        entry |= {
+            "digest": info.weights_fingerprint.rpartition(":")[2],
+            "max_model_len": gateway.context_length,
+            "quantization": info.quant,
+        }
     return entry
+
+
+def _adapters(gateway: Gateway) -> dict[str, dict[str, Any]]:
+    """What may be asked for, by id: each name, and then its versions."""
+    entries: dict[str, dict[str, Any]] = {}
+    served = [one for one in gateway.adapters.served() if one.state is AdapterState.LOADED]
+    for one in sorted(served, key=lambda one: (one.ref.name, not one.is_current, one.ref.number)):
+        if one.is_current:
+            entries[one.ref.name] = _version(gateway, one, one.ref.name)
+        entries[one.ref.id] = _version(gateway, one, one.ref.id)
+    return entries
+
+
+def _version(gateway: Gateway, one: LoadedAdapter, name: str) -> dict[str, Any]:
+    info = gateway.info
+    return {
+        "id": name,
+        "object": "model",
+        "created": gateway.adapters.manifest(one.ref).created,
+        "owned_by": _OWNER,
+        "parent": gateway.settings.model,
+        "root": one.ref.id,
+        "state": str(one.state),
+        "digest": one.ref.digest,
+        "max_model_len": gateway.context_length,
+        "quantization": info.quant,
+    }
 
 
 def _json(value: Any) -> Response:

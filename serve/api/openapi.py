@@ -9,20 +9,30 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from .schemas.adapters import LoadLoraRequest, UnloadLoraRequest
 from .schemas.chat import ChatRequest
 from .schemas.completions import CompletionRequest
 from .schemas.tokenize import DetokenizeRequest, TokenizeRequest
 
 _REF = "#/components/schemas/{model}"
-_BODIES: tuple[type[BaseModel], ...] = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
+_BODIES: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    CompletionRequest,
+    TokenizeRequest,
+    DetokenizeRequest,
+    LoadLoraRequest,
+    UnloadLoraRequest,
+)
 _ERROR_STATUSES = {
     400: "The request is wrong; `param` names the field.",
     401: "No known API key.",
-    403: "The request comes from another site.",
+    403: "The request comes from another site, or its key may not do this.",
     404: "There is no such thing.",
+    409: "Something else of that name is being changed or used.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body is no JSON.",
+    422: "The adapter is no good, and why.",
     429: "The queue is full; come back after `Retry-After` seconds.",
     431: "The request's head is too large.",
     500: "The server failed.",
@@ -53,6 +63,7 @@ def describe(
     *,
     streams: bool = False,
     media_type: str = "application/json",
+    uploads: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments of a route decorator: its body's schema and every answer it may give."""
     answers: dict[str, Any] = {
@@ -69,6 +80,16 @@ def describe(
     if body is not None:
         schema = {"$ref": _REF.format(model=body.__name__)}
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if uploads:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        files = {"schema": {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}}
+        extra["requestBody"] = {
+            "required": True,
+            "content": {"application/zip": binary, "multipart/form-data": files},
+        }
+        extra["parameters"] = [
+            {"name": "activate", "in": "query", "required": False, "schema": {"type": "boolean", "default": True}}
+        ]
     return {"summary": summary, "responses": responses, "openapi_extra": extra}
 
 
@@ -79,9 +100,6 @@ def install_openapi(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
             _, definitions = models_json_schema([(body, "validation") for body in _BODIES], ref_template=_REF)
-            for operations in document["paths"].values():
-                for operation in operations.values():
-                    operation["responses"].pop("422", None)  # validation answers 400 here
             components = document.setdefault("components", {})
             schemas = components.setdefault("schemas", {})
             schemas.pop("HTTPValidationError", None)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .events import Delta, Event, Finished, ScoredToken
-from .gateway import ServedModel
 from .ports import Text
+from .served import ServedModel
 
 # OpenAI's word for "next to impossible"; JSON has no infinity.
 _LEAST_LOGPROB = -9999.0

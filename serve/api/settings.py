@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,12 +32,23 @@ class ApiSettings(BaseModel):
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on. 0 takes a free one.")
     api_keys: tuple[str, ...] = Field(default=(), max_length=256, repr=False, description="Keys that clients may send.")
+    admin_keys: tuple[str, ...] = Field(
+        default=(), max_length=256, repr=False, description="Keys that may also change adapters; if set, no others may."
+    )
     insecure: bool = Field(default=False, description="Allow a public address without a key.")
     allowed_hosts: tuple[str, ...] = Field(
         default=(), max_length=64, description="Host names that requests may carry besides those of this machine."
     )
 
     max_body_bytes: int = Field(default=4 << 20, ge=1 << 10, le=1 << 30, description="Largest request body.")
+    adapter_store: Path | None = Field(default=None, description="Folder of the stored adapters; None serves none.")
+    adapter_folder: Path | None = Field(default=None, description="Folder that is watched for adapters.")
+    adapter_paths: tuple[Path, ...] = Field(
+        default=(), max_length=64, description="Folders below which requests may name adapters by path."
+    )
+    max_upload_bytes: int = Field(default=2 << 30, ge=1 << 10, le=8 << 30, description="Largest uploaded adapter.")
+    upload_timeout: Seconds = Field(default=600.0, description="Longest time that an upload may take to arrive.")
+
     max_header_bytes: int = Field(default=32 << 10, ge=1 << 10, le=1 << 20, description="Largest request head.")
     max_headers: int = Field(default=100, ge=16, le=10_000, description="Most header lines of a request.")
     max_connections: int = Field(default=1024, ge=1, le=65_536, description="Most open connections.")
@@ -60,6 +72,11 @@ class ApiSettings(BaseModel):
     def is_public(self) -> bool:
         """Whether other machines can reach the address."""
         return not is_loopback(self.host)
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """Every key that opens anything."""
+        return (*self.api_keys, *self.admin_keys)
 
     @property
     def is_open(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
@@ -33,12 +33,13 @@ class EventStream(EventSourceResponse):
         heartbeat: float,
         send_timeout: float,
         on_close: Callable[[], Awaitable[None]],
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             events,
             ping=heartbeat,
             ping_message_factory=lambda: _HEARTBEAT,
-            headers={"Cache-Control": "no-cache"},
+            headers={"Cache-Control": "no-cache", **(headers or {})},
             sep="\n",
         )
         self._limit = send_timeout

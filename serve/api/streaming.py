@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -21,7 +21,11 @@ log = logging.getLogger(__name__)
 
 
 async def stream_reply(
-    request: Request, gateway: Gateway, generation: Generation, chunks: AsyncIterator[dict[str, Any]]
+    request: Request,
+    gateway: Gateway,
+    generation: Generation,
+    chunks: AsyncIterator[dict[str, Any]],
+    headers: Mapping[str, str],
 ) -> Response:
     """The response that sends `chunks`, which read from `generation`.
 
@@ -39,6 +43,7 @@ async def stream_reply(
         _events(chunks, context),
         heartbeat=settings.heartbeat_seconds,
         send_timeout=settings.send_timeout,
+        headers=headers,
         on_close=lambda: gateway.release(generation, context),
     )
 

@@ -23,7 +23,7 @@ router = APIRouter()
 async def tokenize(request: Request) -> Response:
     gateway = gateway_of(request)
     body = await read_body(request, TokenizeRequest)
-    gateway.model(body.model)
+    gateway.check_model(body.model)
     reply = await asyncio.to_thread(_tokenize, body, gateway.text)
     return _json(reply | {"max_model_len": gateway.context_length})
 
@@ -32,7 +32,7 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     gateway = gateway_of(request)
     body = await read_body(request, DetokenizeRequest)
-    gateway.model(body.model)
+    gateway.check_model(body.model)
     text = gateway.text
     check_tokens(body.tokens, text.vocab_size, "tokens")
     decoded = await asyncio.to_thread(text.decode, body.tokens, skip_special=False)

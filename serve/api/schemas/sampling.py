@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from ...contract.errors import InvalidRequest
+from .adapters import MAX_ADAPTERS, AdapterWeight
 from .fields import MAX_TOKENS, Only, RequestModel, Seed, StopString, TokenId
 
 
@@ -47,6 +48,10 @@ class SamplingFields(RequestModel):
     ignore_eos: bool | None = None
     cache_salt: Annotated[str, Field(max_length=512)] | None = None
 
+    adapters: Annotated[list[AdapterWeight], Field(min_length=1, max_length=MAX_ADAPTERS, fail_fast=True)] | None = (
+        Field(default=None, description="Adapters whose weighted sum answers, in place of the one that `model` names.")
+    )
+
     # Accepted and without effect on the answer: labels, and hints to schedulers and caches.
     user: Annotated[str, Field(max_length=4096)] | None = None
     metadata: dict[str, Any] | None = None
@@ -68,6 +73,13 @@ class SamplingFields(RequestModel):
     def _stream_options_need_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_are_named_once(self) -> Self:
+        names = [one.name for one in self.adapters or ()]
+        if len(set(names)) < len(names):
+            raise InvalidRequest("'adapters' names an adapter twice.", param="adapters")
         return self
 
     @property

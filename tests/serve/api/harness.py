@@ -10,10 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tunechat.serve.contract.errors import ErrorRecord
-from tunechat.serve.contract.messages import AdapterUse, EngineInfo, EngineStats, Loading, SequenceOutput, TokenLogprob
+from tunechat.serve.contract.adapters import AdapterRef
+from tunechat.serve.contract.base import MANIFEST_FORMAT, BaseManifest
+from tunechat.serve.contract.errors import ErrorRecord, ModelNotFound
+from tunechat.serve.contract.messages import (
+    AdapterLoaded,
+    AdapterUse,
+    EngineInfo,
+    EngineStats,
+    Loading,
+    SequenceOutput,
+    TokenLogprob,
+)
 from tunechat.serve.contract.sampling import SamplingParams
 from tunechat.serve.text import ModelText
 
@@ -43,7 +54,32 @@ def write_entry(folder: Path) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {"eos_token": "<|im_end|>", "chat_template": CHATML}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(base_manifest()))
     return folder
+
+
+def base_manifest(**changes: Any) -> BaseManifest:
+    """What the base of the tests says of itself: two linears that adapters may change."""
+    fields: dict[str, Any] = {
+        "format": MANIFEST_FORMAT,
+        "name": MODEL,
+        "source": "tiny",
+        "source_fingerprint": "f" * 64,
+        "weights_fingerprint": FINGERPRINT,
+        "quant": "int4",
+        "layout": "compact",
+        "architecture": "llama",
+        "context_length": CONTEXT,
+        "vocab_size": 258,
+        "eos_token_ids": (257,),
+        "parameters": 1,
+        "weight_bytes": 1,
+        "template_hash": "",
+        "files": {},
+        "created": 0,
+        "linears": dict.fromkeys(("model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj"), (8, 8)),
+    }
+    return BaseManifest(**fields | changes)
 
 
 @dataclass
@@ -77,6 +113,14 @@ class ScriptedEngine:
     waiting: int = 0
     load: asyncio.Event | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    adapters: dict[str, Path] = field(default_factory=dict)
+    loads: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    pinned: set[str] = field(default_factory=set)
+    uses: list[tuple[AdapterUse, ...]] = field(default_factory=list)
+    load_gate: asyncio.Event | None = None
+    load_fault: BaseException | None = None
+    pin_fault: BaseException | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -117,6 +161,30 @@ class ScriptedEngine:
         async with self.changed:
             await self.changed.wait_for(lambda: len(self.open) >= count)
 
+    def add_adapter(self, ref: AdapterRef, folder: Path) -> None:
+        self.adapters[ref.digest] = folder
+
+    async def load_adapter(self, digest: str) -> AdapterLoaded:
+        if digest not in self.adapters:
+            raise ModelNotFound("the adapter is not known")
+        if self.load_gate is not None:
+            await self._wait_at(self.load_gate)
+        if self.load_fault is not None:
+            raise self.load_fault
+        assert (self.adapters[digest] / "adapter_model.safetensors").is_file()
+        self.loads.append(digest)
+        return AdapterLoaded(digest=digest, bytes=1)
+
+    def pin_adapter(self, digest: str, pinned: bool) -> None:
+        if pinned and self.pin_fault is not None:
+            raise self.pin_fault
+        (self.pinned.add if pinned else self.pinned.discard)(digest)
+
+    def remove_adapter(self, digest: str) -> None:
+        del self.adapters[digest]
+        self.removed.append(digest)
+        self.pinned.discard(digest)
+
     def generate(
         self,
         prompt: list[int],
@@ -129,6 +197,9 @@ class ScriptedEngine:
         if self.refusal is not None:
             raise self.refusal
         assert sequence not in self.sequences
+        for use in adapters:
+            assert use.digest in self.adapters, "the engine was never told of this adapter, or told to forget it"
+        self.uses.append(adapters)
         self.submitted.append((prompt, params))
         self.salts.append(salt)
         self.sequences.append(sequence)
