@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from ..contract.errors import ErrorRecord, TunechatError
 from .encoding import encode_json
@@ -22,6 +23,7 @@ _HTTP_CODES = {
     404: ("not_found", "There is nothing at this URL."),
     405: ("method_not_allowed", "This URL does not take this method."),
 }
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # The engine is another process; what it says of itself is checked before a stranger reads it.
 _INTERNALS = re.compile(r"""/\w+/|[A-Za-z]:\\|0x[0-9a-fA-F]{6,}|Traceback|File "|\b[A-Z]\w+(?:Error|Exception)\b""")
 
@@ -120,4 +122,16 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         raise error
     code, message = _HTTP_CODES.get(error.status_code, ("http_error", "The request cannot be answered."))
     record = ErrorRecord(code=code, message=message, http_status=error.status_code)
-    return error_response(record, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(_allowed(request))
+    return error_response(record, headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the request's path takes, whichever routes they belong to."""
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]

@@ -23,7 +23,8 @@ def _application() -> FastAPI:
     entry = write_entry(Path(_FOLDER.name))
     engine = ScriptedEngine(text=ModelText.load(entry), entry=entry, answer="xyz")
     # The fuzzer's client names this host, and begins and ends the application around every call.
-    return create_app(engine, ApiSettings(model=MODEL, allowed_hosts=("testserver",)))
+    store = Path(_FOLDER.name) / "adapters"
+    return create_app(engine, ApiSettings(model=MODEL, allowed_hosts=("testserver",), adapter_store=store))
 
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", _application(), config=CONFIG)
