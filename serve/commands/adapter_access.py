@@ -39,7 +39,7 @@ def reached(settings: Settings, *, is_ready: bool = False) -> Iterator[Adapters]
     """
     from .server import Server
 
-    with Server.of(settings) as server:
+    with Server.admin_of(settings) as server:
         if settings.url or server.answers():
             from .adapter_server import ServerAdapters
             from .asking import await_ready

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from ..adapters.adapter import CONFIG
-from .adapter_archive import FILES, pack
+from ..api.archive import FILES
+from .adapter_archive import pack
 from .placing import placed_file, placed_folder
 
 

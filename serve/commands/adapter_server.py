@@ -16,12 +16,11 @@ from ..adapters.names import check_name, parse_id
 from ..adapters.origin import MANIFEST
 from ..contract.adapters import ADAPTER_FORMAT, AdapterManifest
 from ..contract.errors import InvalidAdapter, Unavailable
-from .adapter_archive import unpack
-from .adapter_json import JsonObject
-from .adapter_store import unpacked
+from .adapter_archive import unpacked
 from .server import Server
 
 _ROOT = "/v1/adapters"
+JsonObject = dict[str, Any]
 
 
 class ServerAdapters:
@@ -67,16 +66,15 @@ class ServerAdapters:
     def files(self, text: str) -> Iterator[tuple[AdapterManifest, Path]]:
         """The version that `text` means and a folder of its files, downloaded and compared with their hashes."""
         with tempfile.TemporaryDirectory(prefix="tunechat-") as temporary:
-            archive, folder = Path(temporary) / "adapter.zip", Path(temporary) / "adapter"
-            folder.mkdir()
+            archive = Path(temporary) / "adapter.zip"
             version = self._version(text)
             self._server.download(f"{_path(version.ref.id)}/download", archive)
-            unpack(archive, folder, Limits().max_bytes)
-            archive.unlink()
-            for name in (CONFIG, WEIGHTS):
-                if not (folder / name).is_file() or sha256_of(folder / name) != version.files.get(name):
-                    raise InvalidAdapter(f"{name} of {version.ref.id} did not arrive as it is stored; try again")
-            yield version, folder
+            with unpacked(archive, Limits().max_bytes) as folder:
+                archive.unlink()
+                for name in (CONFIG, WEIGHTS):
+                    if not (folder / name).is_file() or sha256_of(folder / name) != version.files.get(name):
+                        raise InvalidAdapter(f"{name} of {version.ref.id} did not arrive as it is stored; try again")
+                yield version, folder
 
     def _version(self, text: str) -> AdapterManifest:
         told = self.show(text)

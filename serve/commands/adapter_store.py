@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..adapters.adapter import Limits
 from ..adapters.quarantine import Quarantine
 from ..adapters.staging import Intake
 from ..adapters.store import AdapterStore
+from ..api.adapter_records import Look, adapter_record, quarantined_record, version_record
 from ..contract.adapters import AdapterManifest
-from ..contract.errors import InvalidRequest, NotFound, Unavailable
+from ..contract.errors import InvalidRequest, Unavailable
 from ..settings import Settings
-from .adapter_archive import unpack
-from .adapter_json import JsonObject, adapter_json, quarantined_json, version_json
+from .adapter_archive import unpacked
 from .prepared import prepared_manifest
 
 FOLDER = "adapters"
+JsonObject = dict[str, Any]
+_UNLOADED = Look({}, {}, {})
 
 
 class StoreAdapters:
@@ -32,13 +34,13 @@ class StoreAdapters:
         held = Quarantine(self._store.root).all()
         return {
             "object": "list",
-            "data": [adapter_json(stored) for stored in self._store.all()],
-            "quarantined": [quarantined_json(one) for one in held],
+            "data": [adapter_record(stored, _UNLOADED) for stored in self._store.all()],
+            "quarantined": [quarantined_record(one) for one in held],
         }
 
     def show(self, text: str) -> JsonObject:
         """A version, or a name and its versions. Raises ModelNotFound."""
-        return self._told(self._store.show(text)) if "@" in text else adapter_json(self._store.of(text))
+        return self._told(self._store.show(text)) if "@" in text else adapter_record(self._store.of(text), _UNLOADED)
 
     def load(self, name: str, path: Path, *, activate: bool) -> JsonObject:
         """Takes a PEFT folder or a zip of one into the store. Raises what is wrong with it."""
@@ -77,18 +79,4 @@ class StoreAdapters:
         yield version, self._store.folder(version)
 
     def _told(self, version: AdapterManifest) -> JsonObject:
-        return version_json(version, self._store.of(version.name))
-
-
-@contextmanager
-def unpacked(path: Path, max_bytes: int) -> Iterator[Path]:
-    """The folder `path`, or one with the content of the zip `path` for as long as the block runs."""
-    if path.is_dir():
-        yield path
-        return
-    if not path.is_file():
-        raise NotFound(f"there is no {path}; give a PEFT folder or a zip of one")
-    with tempfile.TemporaryDirectory(prefix="tunechat-") as temporary:
-        folder = Path(temporary)
-        unpack(path, folder, max_bytes)
-        yield folder
+        return version_record(version, self._store.of(version.name), _UNLOADED)

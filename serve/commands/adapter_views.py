@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
-from .adapter_json import JsonObject
 from .output import format_bytes, print_table
+
+JsonObject = dict[str, Any]
 
 _ONE_LINE = (
     ("variant", "variant"),

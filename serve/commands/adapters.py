@@ -186,7 +186,7 @@ def merge(
 
 
 def _settings(url: str | None, api_key: list[str] | None, model: str | None = None) -> Settings:
-    return load({"url": url, "api_keys": api_key or None, "model": model}).settings
+    return load({"url": url, "api_keys": api_key or None, "admin_keys": api_key or None, "model": model}).settings
 
 
 def _line(version: dict[str, Any]) -> str:

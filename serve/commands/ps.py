@@ -13,6 +13,7 @@ from ..contract.errors import Unavailable
 from ..settings import load
 from .options import ApiKey, Json, Url
 from .output import format_bytes, print_json, print_table
+from .ps_adapters import adapters_of, counted, is_lively, print_adapters
 
 if TYPE_CHECKING:
     from .server import Server
@@ -31,10 +32,10 @@ def ps(
     json: Json = False,
 ) -> None:
     """Show what a running server serves, how busy it is, and what it uses."""
-    settings = load({"url": url, "api_keys": api_key or None}).settings
+    settings = load({"url": url, "api_keys": api_key or None, "admin_keys": api_key or None}).settings
     from .server import Server
 
-    with Server.of(settings) as server:
+    with Server.admin_of(settings) as server:
         status = status_of(server, interval)
     if json:
         print_json(status)
@@ -43,7 +44,7 @@ def ps(
     rows = [
         ("server", f"{status['url']}, version {status['version']}"),
         ("state", status["state"]),
-        *(("model", _described(model)) for model in status["models"]),
+        *(("model", _described(model)) for model in status["models"] if model.get("parent") is None),
         ("engine memory", format_bytes(status["memory_bytes"])),
         ("running", f"{status['running']} sequences"),
         ("waiting", f"{status['waiting']} sequences"),
@@ -51,7 +52,12 @@ def ps(
         ("cache", f"{cache['used']} of {cache['total']} blocks in use, {cache['kept']} kept for later prompts"),
         ("restarts", status["restarts"]),
     ]
+    if status["adapters"]:
+        rows.append(("adapters", counted(status["adapters"])))
     print_table(("", ""), rows)
+    if lively := [adapter for adapter in status["adapters"] if is_lively(adapter)]:
+        print()
+        print_adapters(lively)
 
 
 def status_of(server: Server, interval: float) -> dict[str, Any]:
@@ -62,11 +68,13 @@ def status_of(server: Server, interval: float) -> dict[str, Any]:
     # A counter that shrank belongs to a new engine, and all it says was counted since.
     before, now = (sample.get("tunechat_engine_generated_tokens_total", 0.0) for sample in (first, last))
     readiness = server.send("GET", "/readyz").json()
+    models = server.get("/v1/models").get("data", [])
     return {
         "url": server.url,
         "version": server.get("/version").get("version"),
         "state": readiness.get("status") if isinstance(readiness, dict) else None,
-        "models": server.get("/v1/models").get("data", []),
+        "models": models,
+        "adapters": adapters_of(server, models),
         "memory_bytes": int(last.get("tunechat_engine_resident_bytes", 0)),
         "running": int(last.get("tunechat_engine_running", 0)),
         "waiting": int(last.get("tunechat_engine_waiting", 0)),

@@ -41,6 +41,12 @@ class Server:
         keys = settings.plain_api_keys
         return cls(settings.server_url, keys[0] if keys else None)
 
+    @classmethod
+    def admin_of(cls, settings: Settings) -> Self:
+        """The same, with the first key that may change adapters: an admin key where there are any."""
+        keys = settings.plain_admin_keys or settings.plain_api_keys
+        return cls(settings.server_url, keys[0] if keys else None)
+
     def __enter__(self) -> Self:
         return self
 

@@ -167,7 +167,12 @@ def served(fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
         keys = settings.plain_api_keys
         return Server(settings.server_url, keys[0] if keys else None, transport=transport)
 
+    def admin_of(settings: Any) -> Server:
+        keys = settings.plain_admin_keys or settings.plain_api_keys
+        return Server(settings.server_url, keys[0] if keys else None, transport=transport)
+
     monkeypatch.setattr(Server, "of", of)
+    monkeypatch.setattr(Server, "admin_of", admin_of)
     return fake
 
 

@@ -154,7 +154,7 @@ def test_without_the_source_the_served_weights_are_dequantised(
 
 def _place(name: str, linears: dict[str, tuple[int, int]]) -> tuple[str, int]:
     """The matrix that holds `name` in a compact entry, and its first row there."""
-    stem, _, part = name.rpartition(".")
+    stem = name.rpartition(".")[0]
     for fused, parts in {"qkv_proj": "qkv", "gate_up_proj": ("gate", "up")}.items():
         names = [f"{stem}.{one}_proj" for one in parts]
         if name in names:

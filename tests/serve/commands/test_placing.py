@@ -76,7 +76,7 @@ def test_whoever_was_quicker_is_not_overwritten(tmp_path: Path) -> None:
         target.write_text("theirs")
     assert target.read_text() == "theirs"
     target.unlink()
-    with pytest.raises(OSError), placed_folder(target, "mark", force=False) as staged:  # noqa: PT011
+    with pytest.raises(OSError), placed_folder(target, "mark", force=False) as staged:
         (staged / "mark").write_text("mine")
         target.mkdir()
         (target / "mark").write_text("theirs")

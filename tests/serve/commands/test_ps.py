@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import httpx
@@ -64,6 +65,72 @@ def test_table_names_the_model(tunechat: Callable[..., Done], served: FakeServer
     done = tunechat("ps", "--interval", "0.1")
     assert done.code == 0
     assert "tiny, context 64 tokens" in done.out and "3.0 MiB" in done.out
+
+
+def version(id: str, **more: object) -> dict[str, object]:
+    told = {"state": "loaded", "residency": "disk", "memory_bytes": 0, "requests": 0, "running": 0, "waiting": 0}
+    return {"id": id, "is_current": False, "is_pinned": False, **told, **more}
+
+
+ADAPTERS = {
+    "object": "list",
+    "data": [
+        {"name": "a", "versions": [version("a@1", state="stored"), version("a@2", state="draining", requests=1)]},
+        {
+            "name": "b",
+            "versions": [
+                version("b@1", residency="device", memory_bytes=3 << 20, running=2, waiting=1, is_current=True),
+                version("b@2", residency="host", memory_bytes=1 << 20),
+                version("b@3"),
+                version("b@4", is_pinned=True),
+            ],
+        },
+    ],
+}
+
+
+def test_adapters_are_shown_with_place_memory_and_requests(tunechat: Callable[..., Done], served: FakeServer) -> None:
+    served.answers["/metrics"] = httpx.Response(200, text=metrics(0))
+    served.answers["/v1/adapters"] = httpx.Response(200, json=ADAPTERS)
+    table = tunechat("ps", "--interval", "0.1").out
+    lines = {line.split()[0]: line.split()[1:] for line in table.splitlines() if "@" in line}
+    assert lines == {
+        "a@2": ["draining", "disk", "1", "0", "0"],
+        "b@1": ["loaded", "slot", "3.0", "MiB", "0", "2", "1", "current"],
+        "b@2": ["loaded", "host", "1.0", "MiB", "0", "0", "0"],
+        "b@4": ["loaded", "disk", "0", "0", "0", "pinned"],
+    }
+    assert "5 served: 1 in slots, 1 in host memory, 3 on disk, 4.0 MiB" in table
+    status = json.loads(tunechat("ps", "--json", "--interval", "0.1").out)
+    assert [one["id"] for one in status["adapters"]] == ["a@2", "b@1", "b@2", "b@3", "b@4"]
+
+
+def test_a_key_that_may_not_look_still_sees_the_names(tunechat: Callable[..., Done], served: FakeServer) -> None:
+    served.answers["/metrics"] = httpx.Response(200, text=metrics(0))
+    served.answers["/v1/adapters"] = refusal(403, "forbidden", "an admin key may")
+    data = [
+        {"id": "tiny", "parent": None, "root": "tiny", "state": "loaded"},
+        {"id": "support", "parent": "tiny", "root": "support@1", "state": "loaded"},
+        {"id": "support@1", "parent": "tiny", "root": "support@1", "state": "loaded"},
+    ]
+    served.answers["/v1/models"] = httpx.Response(200, json={"object": "list", "data": data})
+    table = tunechat("ps", "--interval", "0.1").out
+    assert "support@1  loaded" in table and re.search(r"adapters +1 served *\n", table)
+    assert table.count("support") == 1
+
+
+def test_admin_key_is_sent_where_there_is_one(
+    tunechat: Callable[..., Done], served: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.answers["/metrics"] = httpx.Response(200, text=metrics(0))
+    monkeypatch.setenv("TUNECHAT_API_KEYS", "ordinary-key")
+    monkeypatch.setenv("TUNECHAT_ADMIN_KEYS", "admin-key-1")
+    assert tunechat("ps", "--interval", "0.1").code == 0
+    assert tunechat("ps", "--interval", "0.1", "--api-key", "typed-key-1").code == 0
+    assert {request.headers["authorization"] for request in served.requests} == {
+        "Bearer admin-key-1",
+        "Bearer typed-key-1",
+    }
 
 
 def test_refusal_is_one_line(tunechat: Callable[..., Done], served: FakeServer) -> None:
