@@ -14,8 +14,8 @@ from tunechat.serve.contract.messages import AdapterUse
 from tunechat.serve.engine.block_pool import IntegrityError
 from tunechat.serve.engine.residency import Residency
 
-NAMES = "abcdef"
-SIZES = {"a": 1, "b": 2, "c": 3, "d": 1, "e": 2, "f": 4}
+NAMES = "abcde"
+SIZES = {"a": 1, "b": 2, "c": 3, "d": 1, "e": 2}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ResidencyMachine(RuleBasedStateMachine):
 
     @initialize(slots=st.integers(1, 3), budget=st.integers(3, 9))
     def build(self, slots: int, budget: int) -> None:
-        self.it = residency(slots, budget, known="")
+        self.it = residency(slots, budget)
         self.running: dict[int, tuple[str, ...]] = {}
         self.waiting: dict[int, tuple[str, ...]] = {}
         self.arrivals = 0
@@ -68,7 +68,7 @@ class ResidencyMachine(RuleBasedStateMachine):
             digest in {d for s in (*self.running.values(), *self.waiting.values()) for d in s}
         )
 
-    @rule(digest=st.sampled_from(NAMES), pins=st.booleans())
+    @rule(digest=st.sampled_from(NAMES), pins=st.sampled_from([True, True, False]))
     def pin(self, digest: str, pins: bool) -> None:
         if not pins:
             self.it.unpin(digest)
@@ -298,14 +298,14 @@ def test_one_place_stays_unpinned() -> None:
         (uses("a", "b", "c"), InvalidRequest, r"3 adapters .* takes 2"),
         (uses("x"), ModelNotFound, "unloaded"),
         ((AdapterUse("a", float("nan")),), InvalidRequest, "finite"),
-        (uses("b", "f"), AdapterCapacity, "take 8 bytes"),
+        (uses("b", "e"), AdapterCapacity, "take 8 bytes"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_its_reason(
     wanted: tuple[AdapterUse, ...], error: type[Exception], says: str
 ) -> None:
     it = residency(slots=2, budget=6)
-    for digest in "bf":
+    for digest in "be":
         known = it.get(digest)
         assert known is not None
         # What was in memory before has left its size behind.
