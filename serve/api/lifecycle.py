@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..adapters.adapter import Limits
 from ..adapters.names import check_name, parse_id
+from ..adapters.origin import check_origin
 from ..adapters.registry import AdapterRegistry, Digests, LoadedAdapter
 from ..adapters.staging import Intake
 from ..adapters.store import AdapterStore, StoredAdapter
@@ -286,6 +287,7 @@ class Adapters:
         ref, store = manifest.ref, self.store
         change.number = ref.number
         change.check()
+        check_origin(manifest, self.intake().base)
         folder = await asyncio.to_thread(store.folder, manifest)
         load = self._registry.stage(ref, is_alias=is_alias)
         try:

@@ -6,10 +6,17 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save
+
+from tunechat.tests.serve.api.harness import chat
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tunechat.tests.serve.api.conftest import Served
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -49,3 +56,15 @@ def zipped(files: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED) ->
         for name, content in files.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+async def upload(served: Served, name: str, seed: int = 1, query: str = "", **config: Any) -> httpx.Response:
+    """Uploads an adapter as a zip."""
+    headers = {"content-type": "application/zip"}
+    content = zipped(adapter_files(seed, **config))
+    return await served.client.post(f"/v1/adapters/{name}{query}", content=content, headers=headers)
+
+
+async def ask(served: Served, model: str, **fields: Any) -> httpx.Response:
+    """Asks `model` something."""
+    return await served.client.post("/v1/chat/completions", json=chat(**{"model": model} | fields))

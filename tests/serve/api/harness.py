@@ -377,7 +377,7 @@ def events_of(body: bytes | str) -> list[Any]:
 
 
 def chat(content: str = "Hi", **fields: Any) -> dict[str, Any]:
-    return {"model": MODEL, "messages": [{"role": "user", "content": content}], **fields}
+    return {"model": MODEL, "messages": [{"role": "user", "content": content}]} | fields
 
 
 def completion(prompt: Any = "Hi", **fields: Any) -> dict[str, Any]:
