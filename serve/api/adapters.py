@@ -124,7 +124,7 @@ async def _version(request: Request, manifest: AdapterManifest, **more: Any) -> 
 
 
 def _look(gateway: Gateway) -> Look:
-    return Look.of(gateway.adapters.served(), gateway.engine.stats.adapters, gateway.adapters.problems)
+    return Look.of(gateway.adapters.roster.all(), gateway.engine.stats.adapters, gateway.adapters.problems)
 
 
 def _opened(folder: Path, names: Iterable[str]) -> list[tuple[str, BinaryIO]]:

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 from ..adapters.adapter import CONFIG, WEIGHTS
 from ..adapters.json_file import MAX_JSON
 from ..adapters.origin import MANIFEST
-from ..contract.errors import InvalidRequest, PayloadTooLarge
+from ..contract.errors import InvalidRequest, PayloadTooLarge, UnsupportedFormat
 
 FILES = (CONFIG, WEIGHTS, MANIFEST)
 
@@ -27,6 +27,7 @@ _MAX_RATIO = 100  # weights hardly shrink, and the small JSON files are bounded 
 _FREE_BYTES = 1 << 20  # below this size any ratio is harmless
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sLQL")
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 _CHUNK = 1 << 20
 _NAME = re.compile(r"[^\x00-\x1f\x7f\\:]{1,512}")
 
@@ -53,6 +54,16 @@ def extract(archive: Path, target: Path, limit: int) -> None:
                         shutil.copyfileobj(source, written, _CHUNK)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
             raise InvalidArchive("the archive is damaged, encrypted, or no zip file") from error
+
+
+def pickled(name: str) -> UnsupportedFormat | None:
+    """Why weights in a file of this name are not read; None for other files."""
+    if PurePosixPath(name).suffix.lower() not in _PICKLES:
+        return None
+    return UnsupportedFormat(
+        f"{ascii(name)[:120]} may hold a pickle, which can run code and is never read. "
+        "Save the adapter with save_pretrained(safe_serialization=True)"
+    )
 
 
 def _check_end(file: BinaryIO) -> None:
@@ -93,6 +104,9 @@ def _chosen(entries: Sequence[zipfile.ZipInfo], limit: int) -> list[zipfile.ZipI
     folders = {PurePosixPath(entry.filename).parent for entry in chosen}
     if not top and len(folders) > 1:
         raise InvalidArchive("the archive holds several adapters; send one at a time")
+    if WEIGHTS not in {PurePosixPath(entry.filename).name for entry in chosen}:
+        for refused in filter(None, (pickled(entry.filename) for entry in entries)):
+            raise refused
     return top or chosen
 
 

@@ -55,7 +55,7 @@ class Gateway:
         self.quarantine: Quarantine | None = None
         self._watching: Watching | None = None
         self._uploads: Uploads | None = None
-        metrics.watch_adapters(self.adapters.served)
+        metrics.watch_adapters(self.adapters.roster.all)
 
     async def start(self) -> None:
         await self.engine.start()
@@ -147,7 +147,7 @@ class Gateway:
 
         Nothing is looked up anywhere but in memory. Raises ModelNotFound, InvalidRequest, Unavailable.
         """
-        is_base, closing, lender = model in self.names, context.closing, self.adapters
+        is_base, closing, lender = model in self.names, context.closing, self.adapters.roster
         if adapters:
             served = composed(
                 self.base,
@@ -169,7 +169,7 @@ class Gateway:
 
     def check_model(self, name: str | None) -> None:
         """Raises ModelNotFound unless `name` is the base's, an adapter's, or None."""
-        if name is None or name in self.names or self.adapters.knows(name):
+        if name is None or name in self.names or self.adapters.roster.knows(name):
             return
         raise model_not_found(name) if self.settled.is_set() else self._not_ready()
 

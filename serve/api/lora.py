@@ -26,7 +26,7 @@ async def load_lora_adapter(request: Request) -> Response:
     gateway = gateway_of(request)
     body = await read_body(request, LoadLoraRequest)
     name = gateway.adapters.check_name(body.lora_name)
-    if gateway.adapters.knows(name) and not body.load_inplace:
+    if gateway.adapters.roster.knows(name) and not body.load_inplace:
         raise InvalidRequest(
             f"The adapter '{name}' has already been loaded; 'load_inplace': true makes this a new version of it.",
             param="lora_name",

@@ -54,7 +54,7 @@ def _base(gateway: Gateway) -> dict[str, Any]:
 def _adapters(gateway: Gateway) -> dict[str, dict[str, Any]]:
     """What may be asked for, by id: each name, and then its versions."""
     entries: dict[str, dict[str, Any]] = {}
-    served = [one for one in gateway.adapters.served() if one.state is AdapterState.LOADED]
+    served = [one for one in gateway.adapters.roster.all() if one.state is AdapterState.LOADED]
     for one in sorted(served, key=lambda one: (one.ref.name, not one.is_current, one.ref.number)):
         if one.is_current:
             entries[one.ref.name] = _version(gateway, one, one.ref.name)
@@ -67,7 +67,7 @@ def _version(gateway: Gateway, one: LoadedAdapter, name: str) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
-        "created": gateway.adapters.manifest(one.ref).created,
+        "created": gateway.adapters.roster.manifest(one.ref).created,
         "owned_by": _OWNER,
         "parent": gateway.settings.model,
         "root": one.ref.id,

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from ..adapters.adapter import WEIGHTS
 from ..adapters.json_file import MAX_JSON
 from ..contract.errors import Overloaded, PayloadTooLarge, Unavailable
-from .archive import FILES, InvalidArchive, extract
+from .archive import FILES, InvalidArchive, extract, pickled
 from .errors import UnsupportedMediaType
 
 _ZIP_KINDS = frozenset({"application/zip", "application/x-zip-compressed", "application/octet-stream"})
@@ -150,7 +150,9 @@ class _Parts:
         _, options = parse_options_header(self._disposition)
         name = (options.get(b"filename") or options.get(b"name") or b"").decode("utf-8", "replace")
         if name not in FILES and not name.lower().endswith(".zip"):
-            raise InvalidArchive(f"{ascii(name)[:120]} is no file of an adapter; send {', '.join(FILES)} or one zip")
+            raise pickled(name) or InvalidArchive(
+                f"{ascii(name)[:120]} is no file of an adapter; send {', '.join(FILES)} or one zip"
+            )
         path = self._adapter / name if name in FILES else self._archive
         if path.name in self._names:
             raise InvalidArchive(f"the form has {path.name} twice")

@@ -24,7 +24,7 @@ class Watching:
     def __init__(self, root: Path, adapters: Adapters, quarantine: Quarantine) -> None:
         self._adapters = adapters
         self._quarantine = quarantine
-        self._watch = FolderWatch(root, adapters.store, quarantine, adapters.intake())
+        self._watch = FolderWatch(root, adapters.store, quarantine, adapters.intake)
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 

@@ -40,7 +40,7 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def current(adapters: Adapters, name: str = "a") -> str | None:
-    return next((one.ref.id for one in adapters.served() if one.ref.name == name and one.is_current), None)
+    return next((one.ref.id for one in adapters.roster.all() if one.ref.name == name and one.is_current), None)
 
 
 def stored(adapters: Adapters) -> dict[str, tuple[int | None, list[int]]]:
@@ -118,7 +118,7 @@ async def test_a_load_that_is_abandoned_ends(adapters: Adapters, engine: Scripte
     loading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loading
-    assert (stored(adapters), engine.adapters, adapters.served()) == ({}, {}, ())
+    assert (stored(adapters), engine.adapters, adapters.roster.all()) == ({}, {}, ())
     engine.load_gate = None
     assert (await adapters.publish("a", folders[0])).ref.id == "a@2"
 
@@ -127,13 +127,13 @@ async def test_an_unloaded_version_that_is_used_comes_back(
     adapters: Adapters, engine: ScriptedEngine, folders: list[Path]
 ) -> None:
     await adapters.publish("a", folders[0])
-    ref = adapters.acquire("a")
+    ref = adapters.roster.acquire("a")
     assert adapters.unload("a") == ("a@1",)
     await adapters.load("a")
     assert current(adapters) == "a@1"
-    adapters.release(ref)
+    adapters.roster.release(ref)
     assert engine.removed == []
-    assert adapters.manifest(ref).ref == ref
+    assert adapters.roster.manifest(ref).ref == ref
 
 
 async def test_thousands_of_stored_versions_are_served_at_once(engine: ScriptedEngine, tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ async def test_thousands_of_stored_versions_are_served_at_once(engine: ScriptedE
     watcher.cancel()
     assert asyncio.get_running_loop().time() - began < 30
     assert longest < 2, "the event loop stood still"
-    assert len(adapters.served()) == 1500
-    assert adapters.acquire("n8@1").id == "n8@1"
+    assert len(adapters.roster.all()) == 1500
+    assert adapters.roster.acquire("n8@1").id == "n8@1"
     with pytest.raises(ModelNotFound):
-        adapters.acquire("n7@1")
+        adapters.roster.acquire("n7@1")
     assert engine.loads == [manifest.digest]
 
 
@@ -178,8 +178,8 @@ async def test_versions_of_another_base_are_kept_and_not_served(
     other = await opened(engine, tmp_path / "store", source_fingerprint="0" * 64)
     assert other.problems["a@1"].code == "base_model_mismatch"
     with pytest.raises(ModelNotFound):
-        other.acquire("a")
-    assert other.acquire("b").id == "b@1"
+        other.roster.acquire("a")
+    assert other.roster.acquire("b").id == "b@1"
     with pytest.raises(InvalidAdapter):
         await other.load("a")
 
@@ -192,11 +192,11 @@ async def test_random_changes_at_once_leave_store_engine_and_registry_in_step(
     adapters = await opened(engine, tmp_path / "store")
 
     async def request(name: str) -> None:
-        ref = adapters.acquire(name)
+        ref = adapters.roster.acquire(name)
         for _ in range(chance.randrange(4)):
             assert ref.digest in engine.adapters
             await asyncio.sleep(chance.random() / 200)
-        adapters.release(ref)
+        adapters.roster.release(ref)
 
     async def load(name: str, folder: Path) -> None:
         engine.load_fault = InvalidAdapter("bad") if chance.random() < 0.2 else None
@@ -223,7 +223,7 @@ async def test_random_changes_at_once_leave_store_engine_and_registry_in_step(
 
     for _ in range(30):
         await asyncio.gather(*(one() for _ in range(8)))
-        served = adapters.served()
+        served = adapters.roster.all()
         assert {entry.state for entry in served} <= {AdapterState.LOADED}
         assert all(entry.requests == 0 for entry in served)
         assert {entry.ref.digest for entry in served} == set(engine.adapters)
