@@ -13,7 +13,20 @@ X86_64 = platform.machine().lower() in {"x86_64", "amd64"}
 kernels = Extension(
     "tunechat.serve.kernels._kernels",
     sources=[f"serve/kernels/{name}.c" for name in ("adapters", "decoder", "layer", "pool", "products")],
-    depends=[f"serve/kernels/{name}.h" for name in ("adapters", "common", "lanes256", "lanes512", "pool", "tiles")],
+    depends=[
+        f"serve/kernels/{name}.h"
+        for name in (
+            "adapters",
+            "common",
+            "deltas",
+            "lanes256",
+            "lanes512",
+            "pool",
+            "sixteen256",
+            "sixteen512",
+            "tiles",
+        )
+    ],
     extra_compile_args=["-O3", "-mavx2", "-mfma", "-mf16c", "-ffp-contract=off", "-pthread", "-std=gnu11"],
     extra_link_args=["-pthread", "-lm"],
     optional=True,

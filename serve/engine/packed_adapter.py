@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..adapters.adapter import Adapter, LoraModule
 from ..kernels.adapters import Delta, LowRank, PackedDelta, pack_delta
+from ..kernels.memory import Arena, aligned
 from .sites import Site
 
 
@@ -23,8 +24,12 @@ class PackedAdapter:
 
     @staticmethod
     def of(deltas: Sequence[PackedDelta | None]) -> PackedAdapter:
-        structures = (Delta() if delta is None else delta.structure() for delta in deltas)
-        return PackedAdapter(tuple(deltas), (Delta * len(deltas))(*structures))
+        """All deltas side by side in one stretch of memory, in the order in which they are read."""
+        tensors = [tensor for delta in deltas if delta is not None for tensor in delta.tensors]
+        arena = Arena(sum(aligned(tensor.nbytes) for tensor in tensors))
+        kept = tuple(None if delta is None else delta.moved(arena.keep) for delta in deltas)
+        structures = (Delta() if delta is None else delta.structure() for delta in kept)
+        return PackedAdapter(kept, (Delta * len(kept))(*structures))
 
     @property
     def nbytes(self) -> int:
@@ -33,7 +38,7 @@ class PackedAdapter:
     @property
     def width(self) -> int:
         """The most hidden values of any site."""
-        return max(delta.rank for delta in self.deltas if delta is not None)
+        return max(delta.width for delta in self.deltas if delta is not None)
 
 
 def pack_adapter(adapter: Adapter, sites: Sequence[Site], matrix_of: Callable[[str], Tensor]) -> PackedAdapter:

@@ -8,14 +8,15 @@ powers of two to where float16 is precise.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GROUP = 8
+BLOCK_ROWS = 16
+_ROWS = 4
 _MOST_PARTS = 3
 # The largest number of a tensor is moved to just below this power of two; float16 ends at 2 ** 16.
 _TOP_EXPONENT = 14
@@ -36,10 +37,10 @@ class LowRank:
 
 
 class DeltaPart(ctypes.Structure):
-    """Groups of outputs that the same hidden values change."""
+    """Blocks of outputs that the same hidden values change."""
 
     _fields_ = (
-        *((name, _LONG) for name in ("first_group", "end_group", "first", "rank", "offset")),
+        *((name, _LONG) for name in ("first_block", "end_block", "first", "rank", "offset")),
         ("scale", _FLOAT),
     )
 
@@ -68,8 +69,8 @@ class Adapters(ctypes.Structure):
 class PackedDelta:
     """What an adapter does to one matrix [rows, columns].
 
-    `a` is float16 [rank, columns rounded up to 8], `b` float16 in one row as adapters.h says, `gain` float32 [rows
-    rounded up to 8] or None.
+    `a` is float16 [rank / 4, columns / 16, 4, 16], both rounded up and filled with zero, `b` float16 in one row as
+    adapters.h says, `gain` float32 [rows rounded up to 16] or None.
     """
 
     a: Tensor
@@ -82,11 +83,25 @@ class PackedDelta:
     @property
     def rank(self) -> int:
         """Hidden values of all parts together."""
-        return self.a.shape[0]
+        return sum(part.rank for part in self.parts)
+
+    @property
+    def width(self) -> int:
+        """Hidden values that are computed: `rank` rounded up."""
+        return self.a.shape[0] * _ROWS
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.a, self.b) if self.gain is None else (self.a, self.b, self.gain)
 
     @property
     def nbytes(self) -> int:
-        return self.a.nbytes + self.b.nbytes + (0 if self.gain is None else self.gain.nbytes)
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> PackedDelta:
+        """The same delta with its tensors where `move` puts them."""
+        gain = None if self.gain is None else move(self.gain)
+        return replace(self, a=move(self.a), b=move(self.b), gain=gain)
 
     def structure(self) -> Delta:
         """What the C side reads; valid as long as this object lives."""
@@ -95,21 +110,24 @@ class PackedDelta:
             b=self.b.data_ptr(),
             gain=None if self.gain is None else self.gain.data_ptr(),
             rank=self.rank,
-            stride=self.a.shape[1],
+            stride=self.a.shape[1] * BLOCK_ROWS,
             parts=len(self.parts),
             part=(DeltaPart * _MOST_PARTS)(*self.parts),
         )
 
     def dense(self) -> tuple[Tensor, Tensor]:
         """A [rank, columns] and B [rows, rank] in float32, as the packed numbers say."""
-        b = torch.zeros(-(-self.rows // GROUP) * GROUP, self.rank)
+        b = torch.zeros(-(-self.rows // BLOCK_ROWS) * BLOCK_ROWS, self.rank)
         for part in self.parts:
-            groups = part.end_group - part.first_group
-            packed = self.b[part.offset : part.offset + groups * part.rank * GROUP].view(groups, part.rank, GROUP)
-            rows = slice(part.first_group * GROUP, part.end_group * GROUP)
-            unpacked = packed.transpose(1, 2).reshape(groups * GROUP, part.rank).float()
+            blocks = part.end_block - part.first_block
+            packed = self.b[part.offset : part.offset + blocks * part.rank * BLOCK_ROWS].view(
+                blocks, part.rank, BLOCK_ROWS
+            )
+            rows = slice(part.first_block * BLOCK_ROWS, part.end_block * BLOCK_ROWS)
+            unpacked = packed.transpose(1, 2).reshape(blocks * BLOCK_ROWS, part.rank).float()
             b[rows, part.first : part.first + part.rank] = unpacked * part.scale
-        return self.a[:, : self.columns].float(), b[: self.rows]
+        a = self.a.transpose(1, 2).reshape(-1, self.a.shape[1] * BLOCK_ROWS)
+        return a[: self.rank, : self.columns].float(), b[: self.rows]
 
 
 def pack_delta(rows: int, columns: int, pieces: Sequence[LowRank]) -> PackedDelta:
@@ -117,24 +135,27 @@ def pack_delta(rows: int, columns: int, pieces: Sequence[LowRank]) -> PackedDelt
     if not 1 <= len(pieces) <= _MOST_PARTS:
         raise ValueError(f"a matrix has {len(pieces)} parts with deltas; 1 to {_MOST_PARTS} can be")
     gain = _gain(rows, pieces)
-    if any(piece.first_row % GROUP for piece in pieces):
+    if any(piece.first_row % BLOCK_ROWS for piece in pieces):
         pieces = [_merged(rows, pieces)]
-    a = torch.zeros(sum(len(piece.a) for piece in pieces), -(-columns // GROUP) * GROUP, dtype=torch.float16)
+    rank = sum(len(piece.a) for piece in pieces)
+    a = torch.zeros(-(-rank // _ROWS) * _ROWS, -(-columns // BLOCK_ROWS) * BLOCK_ROWS, dtype=torch.float16)
     packed: list[Tensor] = []
     parts: list[DeltaPart] = []
     first = offset = 0
     for piece in pieces:
-        rank = len(piece.a)
         moved_a, exponent_a = _moved(piece.a)
         moved_b, exponent_b = _moved(piece.b)
-        a[first : first + rank, :columns] = moved_a
-        padded = F.pad(moved_b, (0, 0, 0, -len(moved_b) % GROUP)).view(-1, GROUP, rank)
+        a[first : first + len(piece.a), :columns] = moved_a
+        padded = F.pad(moved_b, (0, 0, 0, -len(moved_b) % BLOCK_ROWS)).view(-1, BLOCK_ROWS, len(piece.a))
         packed.append(padded.transpose(1, 2).reshape(-1))
-        first_group = piece.first_row // GROUP
+        first_block = piece.first_row // BLOCK_ROWS
         parts.append(
-            DeltaPart(first_group, first_group + len(padded), first, rank, offset, 2.0 ** -(exponent_a + exponent_b))
+            DeltaPart(
+                first_block, first_block + len(padded), first, len(piece.a), offset, 2.0 ** -(exponent_a + exponent_b)
+            )
         )
-        first, offset = first + rank, offset + packed[-1].numel()
+        first, offset = first + len(piece.a), offset + packed[-1].numel()
+    a = a.view(-1, _ROWS, a.shape[1] // BLOCK_ROWS, BLOCK_ROWS).transpose(1, 2).contiguous()
     return PackedDelta(a, torch.cat(packed), gain, tuple(parts), rows, columns)
 
 
@@ -146,7 +167,7 @@ def _moved(tensor: Tensor) -> tuple[Tensor, int]:
 
 
 def _merged(rows: int, pieces: Sequence[LowRank]) -> LowRank:
-    """One piece for all rows, where pieces do not begin at a group's first row. What is added is zero."""
+    """One piece for all rows, where pieces do not begin at a block's first row. What is added is zero."""
     b = torch.zeros(rows, sum(len(piece.a) for piece in pieces))
     first = 0
     for piece in pieces:
@@ -158,7 +179,7 @@ def _merged(rows: int, pieces: Sequence[LowRank]) -> LowRank:
 def _gain(rows: int, pieces: Sequence[LowRank]) -> Tensor | None:
     if all(piece.gain is None for piece in pieces):
         return None
-    gain = torch.zeros(-(-rows // GROUP) * GROUP)
+    gain = torch.zeros(-(-rows // BLOCK_ROWS) * BLOCK_ROWS)
     for piece in pieces:
         if piece.gain is not None:
             gain[piece.first_row : piece.first_row + len(piece.gain)] = piece.gain

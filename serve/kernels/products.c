@@ -75,20 +75,22 @@ static void read_input(const void *context, long begin, long end) {
     if (end > p->m) compute_all_hidden(p, begin > p->m ? begin - p->m : 0, end - p->m);
 }
 
-static void finish_groups(const void *context, long begin, long end) {
+static void finish_blocks(const void *context, long begin, long end) {
     const Product *p = context;
-    for (long group = begin; group < end; group++) add_deltas(p->adapters, p->site, group, p->m, p->n, p->bias, p->y);
+    add_deltas(p->adapters, p->site, begin, end, p->m, p->n, p->bias, p->y);
 }
 
-/* Rounds the input, then runs `groups` over all groups of outputs, `width` of them an item. */
-static void run_product(Product *p, LoopBody groups, long width) {
+static inline long blocks_of(const Product *p) { return (p->n + BLOCK_ROWS - 1) / BLOCK_ROWS; }
+
+/* Rounds the input, then runs `body` over all blocks of outputs. */
+static void run_product(Product *p, LoopBody body) {
     long blocks = p->k / BLOCK;
     float *memory = scratch((size_t)p->m * (p->k * sizeof(int16_t) + 2 * blocks * sizeof(float)));
     p->x = (Quantized){(int16_t *)(memory + 2 * p->m * blocks), memory, memory + p->m * blocks};
     if (p->adapters) run_parallel(read_input, p, p->m + delta_items(p->adapters, p->site));
     else if (p->m < FEW_ROWS) quantize_rows(p, 0, p->m);
     else run_parallel(quantize_rows, p, p->m);
-    run_parallel(groups, p, (p->n + width * GROUP - 1) / (width * GROUP));
+    run_parallel(body, p, blocks_of(p));
 }
 
 static inline int32_t two_words(const int16_t *q) {
@@ -111,6 +113,14 @@ static inline void store_group(const Product *p, long row, long group, __m256 v)
     float lanes[GROUP];
     _mm256_storeu_ps(lanes, v);
     for (long i = 0; i < count; i++) y[i] = bias ? lanes[i] + bias[i] : lanes[i];
+}
+
+/* Asks memory for a share of `lines`, one of `steps` equal ones. */
+static inline __attribute__((always_inline)) void ask_for(Lines *lines, long steps) {
+    for (long share = (lines->total + steps - 1) / steps; share > 0 && lines->at < lines->stretches; share--) {
+        _mm_prefetch(lines->stretch[lines->at] + 64 * lines->taken, _MM_HINT_T1);
+        if (++lines->taken == lines->count[lines->at]) lines->at++, lines->taken = 0;
+    }
 }
 
 /* ---- int4 and int8 ------------------------------------------------------------------------------------------------- */
@@ -137,16 +147,14 @@ void int4_product(const float *x, long m, long k, const uint8_t *quants, const u
                   long n, const float *bias, float *y, const Adapters *adapters, long site) {
     Product p = {x, m, k, n, .quants = quants, .scales = scales, .minima = minima, .bias = bias, .y = y,
                  .adapters = adapters, .site = site};
-    if (uses_vnni()) run_product(&p, int4_groups_vnni, 2);
-    else run_product(&p, int4_groups_avx2, 1);
+    run_product(&p, uses_vnni() ? int4_blocks_vnni : int4_blocks_avx2);
 }
 
 /* As above, W int8 [n, k]. */
 void int8_product(const float *x, long m, long k, const int8_t *quants, const uint16_t *scales, long n, const float *bias,
                   float *y, const Adapters *adapters, long site) {
     Product p = {x, m, k, n, .quants = quants, .scales = scales, .bias = bias, .y = y, .adapters = adapters, .site = site};
-    if (uses_vnni()) run_product(&p, int8_groups_vnni, 2);
-    else run_product(&p, int8_groups_avx2, 1);
+    run_product(&p, uses_vnni() ? int8_blocks_vnni : int8_blocks_avx2);
 }
 
 /* ---- dense -------------------------------------------------------------------------------------------------------- */
@@ -200,5 +208,5 @@ void dense_product(const float *x, long m, long k, const void *w, int kind, long
     LoopBody body = kind == FLOAT32 ? dense_float32 : kind == FLOAT16 ? dense_float16 : dense_bfloat16;
     if (adapters) run_parallel(compute_all_hidden, &p, delta_items(adapters, site));
     run_parallel(body, &p, (n + 1) / 2);
-    if (adapters) run_parallel(finish_groups, &p, (n + GROUP - 1) / GROUP);
+    if (adapters) run_parallel(finish_blocks, &p, blocks_of(&p));
 }

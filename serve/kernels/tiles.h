@@ -6,13 +6,14 @@
 
 /* A group's outputs for `tile` rows. A block's sum is at most 32 * 15 * 32767, which float32 also holds exactly. */
 static inline __attribute__((always_inline)) void NAMED(int4_tile)(const int tile, const Product *p, long row, long group,
-                                                                   long far) {
+                                                                   long far, Lines *ahead) {
     const long blocks = p->k / BLOCK;
     const uint8_t *quants = (const uint8_t *)p->quants + group * blocks * 128;
     const uint16_t *scales = p->scales + group * blocks * GROUP, *minima = p->minima + group * blocks * GROUP;
     FLOATS sum[TILE];
     for (int r = 0; r < tile; r++) sum[r] = ZERO_FLOATS();
     for (long b = 0; b < blocks; b++, quants += 128, scales += GROUP, minima += GROUP) {
+        if (ahead) ask_for(ahead, blocks);
         INTS part[TILE];
         for (int r = 0; r < tile; r++) part[r] = ZERO_INTS();
         for (int c = 0; c < 4; c++) {
@@ -36,13 +37,14 @@ static inline __attribute__((always_inline)) void NAMED(int4_tile)(const int til
 
 /* As above; a block's sum is at most 32 * 128 * 32767, within 32 bits. */
 static inline __attribute__((always_inline)) void NAMED(int8_tile)(const int tile, const Product *p, long row, long group,
-                                                                   long far) {
+                                                                   long far, Lines *ahead) {
     const long blocks = p->k / BLOCK;
     const int8_t *quants = (const int8_t *)p->quants + group * blocks * 256;
     const uint16_t *scales = p->scales + group * blocks * GROUP;
     FLOATS sum[TILE];
     for (int r = 0; r < tile; r++) sum[r] = ZERO_FLOATS();
     for (long b = 0; b < blocks; b++, quants += 256, scales += GROUP) {
+        if (ahead) ask_for(ahead, blocks);
         INTS part[TILE];
         for (int r = 0; r < tile; r++) part[r] = ZERO_INTS();
         for (int c = 0; c < 16; c++) {
@@ -59,24 +61,30 @@ static inline __attribute__((always_inline)) void NAMED(int8_tile)(const int til
     for (int r = 0; r < tile; r++) STORE(p, row + r, group, sum[r]);
 }
 
-/* Items are WIDTH groups each; a last group that has no neighbour stands in for it. */
-#define EACH_TILE(tile_of)                                                        \
-    for (long group = WIDTH * begin; group < WIDTH * end && group < groups; group += WIDTH) { \
-        const long far = group + 1 < groups, m = p->m;                            \
-        long r = 0;                                                               \
-        for (; r + TILE <= m; r += TILE) tile_of(TILE, p, r, group, far);         \
-        for (; TILE > 4 && r + 4 <= m; r += 4) tile_of(4, p, r, group, far);      \
-        for (; r < m; r++) tile_of(1, p, r, group, far);                          \
-        if (p->adapters) finish_groups(p, group, group + WIDTH < groups ? group + WIDTH : groups); \
-    }
+/* Each block of outputs is computed WIDTH groups at a time; a last group that has no neighbour stands in for it. */
+#define EACH_TILE(tile_of)                                                                                  \
+    for (long group = 2 * begin; group < 2 * end && group < groups; group += WIDTH) {                       \
+        const long far = group + 1 < groups, m = p->m;                                                      \
+        long r = 0;                                                                                         \
+        if (p->adapters && m >= TILE && group % 2 == 0) {                                                   \
+            Lines ahead;                                                                                    \
+            begin_lines(p->adapters, p->site, group / 2, &ahead);                                           \
+            tile_of(TILE, p, 0, group, far, &ahead);                                                        \
+            r = TILE;                                                                                       \
+        }                                                                                                   \
+        for (; r + TILE <= m; r += TILE) tile_of(TILE, p, r, group, far, NULL);                             \
+        for (; TILE > 4 && r + 4 <= m; r += 4) tile_of(4, p, r, group, far, NULL);                          \
+        for (; r < m; r++) tile_of(1, p, r, group, far, NULL);                                              \
+    }                                                                                                       \
+    if (p->adapters) finish_blocks(p, begin, end);
 
-static void NAMED(int4_groups)(const void *context, long begin, long end) {
+static void NAMED(int4_blocks)(const void *context, long begin, long end) {
     const Product *p = context;
     const long groups = (p->n + GROUP - 1) / GROUP;
     EACH_TILE(NAMED(int4_tile))
 }
 
-static void NAMED(int8_groups)(const void *context, long begin, long end) {
+static void NAMED(int8_blocks)(const void *context, long begin, long end) {
     const Product *p = context;
     const long groups = (p->n + GROUP - 1) / GROUP;
     EACH_TILE(NAMED(int8_tile))

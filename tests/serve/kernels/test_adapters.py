@@ -1,4 +1,4 @@
-"""Low-rank deltas on top of products: right beside a plain reference, and the same bits whatever else is in the batch."""
+"""Low-rank deltas on top of products: right beside a plain reference, with the same bits in any company."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ADAPTERS = [
     pieces(1, [0, 48, 64], [16, 3, 8]),
     pieces(2, [0], [1]),
     pieces(3, [8], [5], gain=True),
-    pieces(4, [0, 13, 37], [4, 2, 9]),  # parts that begin inside a group of eight rows
+    pieces(4, [0, 13, 37], [4, 2, 9]),  # parts that begin inside a block of sixteen rows
     pieces(5, [0, 48], [64, 16], gain=True),
 ]
 
@@ -117,6 +117,19 @@ def test_a_row_has_the_same_bits_alone_and_in_any_company(operands: tuple[Tensor
         uses = {slot: pairs for slot, pairs in uses.items() if pairs}
         assert torch.equal(product("c", made, groups(uses), x[token : token + 1], weight, bias)[0], together[token])
     assert torch.equal(dense_product(x[12:], weight, bias)[0], together[12])
+
+
+@needs_kernels
+def test_narrow_and_wide_vectors_give_the_same_bits(operands: tuple[Tensor, Tensor, Tensor]) -> None:
+    made, loaded = slots("c"), library()
+    assert loaded is not None
+    wide = product("c", made, groups(USES), *operands)
+    try:
+        loaded.allow_vnni(0)
+        narrow = product("c", made, groups(USES), *operands)
+    finally:
+        loaded.allow_vnni(1)
+    assert torch.equal(narrow, wide)
 
 
 @needs_kernels
