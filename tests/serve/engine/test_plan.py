@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunechat.serve.contract.messages import Submit
+from tunechat.serve.contract.messages import AdapterUse, Submit
 from tunechat.serve.engine.block_tables import BlockTables
 from tunechat.serve.engine.plan import Work, assemble
 from tunechat.serve.engine.sequence import Sequence
@@ -51,6 +51,57 @@ def test_a_batch_says_of_every_token_where_it_belongs(shapes: list[tuple[int, in
         (batch.slots, np.int64),
         (batch.block_tables, np.int32),
         (batch.logit_rows, np.int64),
+    ):
+        assert array.dtype == kind
+
+
+DIGESTS = ("c", "a", "b")
+SLOTS = {"a": 7, "b": 0, "c": 3}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 6),
+            st.dictionaries(st.sampled_from(DIGESTS), st.sampled_from([0.25, 0.5, 1.0])),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_each_token_has_the_adapters_of_its_sequence_in_the_order_of_their_digests(
+    shapes: list[tuple[int, dict[str, float]]],
+) -> None:
+    tables = BlockTables(len(shapes), 8)
+    plan, expected = [], []
+    for at, (count, weights) in enumerate(shapes):
+        uses = tuple(AdapterUse(digest, weight) for digest, weight in weights.items())
+        sequence = Sequence.of(Submit(sequence=str(at), prompt=[1] * 6, params=greedy(3), adapters=uses), at)
+        sequence.row = tables.open()
+        tables.append(sequence.row, [2 * at, 2 * at + 1])
+        plan.append(Work(sequence, 0, count))
+        expected += [[(SLOTS[digest], weights[digest]) for digest in sorted(weights)]] * count
+    groups = assemble(tuple(plan), tables, SIZE, SLOTS).adapters
+    if not any(expected):
+        assert groups is None
+        return
+    assert groups is not None
+    found: list[list[tuple[int, float]]] = [[] for _ in expected]
+    for group, slot in enumerate(groups.slots.tolist()):
+        begin, end = groups.begins[group : group + 2]
+        tokens = groups.tokens[begin:end].tolist()
+        assert tokens == sorted(set(tokens))
+        assert tokens
+        for token, weight in zip(tokens, groups.weights[begin:end].tolist(), strict=True):
+            found[token].append((slot, weight))
+    assert found == expected
+    assert len(groups.tokens) == len(groups.weights) == groups.begins[-1]
+    assert groups.begins[0] == 0
+    for array, kind in (
+        (groups.slots, np.int32),
+        (groups.begins, np.int32),
+        (groups.tokens, np.int32),
+        (groups.weights, np.float32),
     ):
         assert array.dtype == kind
 

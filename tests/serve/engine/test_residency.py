@@ -81,6 +81,8 @@ class ResidencyMachine(RuleBasedStateMachine):
 
     @rule(digests=st.sets(st.sampled_from(NAMES), min_size=1, max_size=3))
     def come(self, digests: set[str]) -> None:
+        for digest in digests:
+            self.it.add(ref(digest), Path(digest))
         wanted = tuple(sorted(digests))
         try:
             self.it.check(uses(*wanted))
@@ -89,6 +91,18 @@ class ResidencyMachine(RuleBasedStateMachine):
         self.it.want(wanted, self.arrivals)
         self.waiting[self.arrivals] = wanted
         self.arrivals += 1
+
+    @rule(digests=st.sets(st.sampled_from(NAMES), min_size=1, max_size=2), stays=st.booleans())
+    def run(self, digests: set[str], stays: bool) -> None:
+        """All that a sequence goes through when nothing stands in its way."""
+        arrival = self.arrivals
+        self.come(digests)
+        for _ in range(4):
+            if arrival not in self.waiting or self.try_to_admit(arrival):
+                break
+            self.read()
+        if arrival in self.running and not stays:
+            self.it.release(self.running.pop(arrival), arrival)
 
     @rule(digest=st.sampled_from(NAMES))
     def ask(self, digest: str) -> None:

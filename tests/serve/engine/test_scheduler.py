@@ -29,6 +29,19 @@ PARAMS = st.builds(
     stop_token_ids=st.sampled_from([(), (3, 4, 5)]),
 )
 
+ADAPTERS = st.sampled_from(
+    [
+        (),
+        (),
+        (AdapterUse("x"),),
+        (AdapterUse("y"),),
+        (AdapterUse("y", 0.5),),
+        (AdapterUse("z"),),
+        (AdapterUse("y"), AdapterUse("x", 0.5)),
+        (AdapterUse("z"), AdapterUse("x")),
+    ]
+)
+
 
 class EngineMachine(RuleBasedStateMachine):
     """Requests that come, run, are put back, are aborted and end; each must get the text it gets alone."""
@@ -39,18 +52,27 @@ class EngineMachine(RuleBasedStateMachine):
         chunk=st.sampled_from([1, 3, 8]),
         caching=st.booleans(),
         running=st.integers(1, 6),
+        slots=st.integers(2, 3),
+        memory=st.sampled_from([200, 300]),
     )
-    def build(self, blocks: int, max_tokens: int, chunk: int, caching: bool, running: int) -> None:
-        runner = ToyRunner(blocks=blocks, max_tokens=max_tokens)
+    def build(
+        self, blocks: int, max_tokens: int, chunk: int, caching: bool, running: int, slots: int, memory: int
+    ) -> None:
+        runner = ToyRunner(blocks=blocks, max_tokens=max_tokens, adapter_slots=slots, adapter_bytes=memory)
         self.harness = Harness(runner, max_running=running, prefill_chunk=chunk, prefix_cache=caching)
-        self.requests: dict[str, tuple[list[int], SamplingParams]] = {}
+        self.requests: dict[str, tuple[list[int], SamplingParams, tuple[AdapterUse, ...]]] = {}
         self.aborted: set[str] = set()
 
-    @rule(prompt=PROMPTS, params=PARAMS, salt=st.sampled_from("ab"))
-    def submit(self, prompt: list[int], params: SamplingParams, salt: str) -> None:
+    @rule(prompt=PROMPTS, params=PARAMS, salt=st.sampled_from("ab"), adapters=ADAPTERS)
+    def submit(self, prompt: list[int], params: SamplingParams, salt: str, adapters: tuple[AdapterUse, ...]) -> None:
         name = str(len(self.requests))
-        self.requests[name] = (prompt, params)
-        self.harness.submit(name, prompt, params, salt=salt)
+        self.requests[name] = (prompt, params, adapters)
+        self.harness.add(*(use.digest for use in adapters))
+        self.harness.submit(name, prompt, params, salt=salt, adapters=adapters)
+
+    @rule(digest=st.sampled_from("xyz"))
+    def remove(self, digest: str) -> None:
+        self.harness.remove(digest)
 
     @precondition(lambda self: self.harness.scheduler.has_work)
     @rule(times=st.integers(1, 6))
@@ -82,13 +104,13 @@ class EngineMachine(RuleBasedStateMachine):
             return
         self.harness.drain()
         assert self.harness.scheduler.pool.used == 0
-        for name, (prompt, params) in self.requests.items():
+        for name, (prompt, params, adapters) in self.requests.items():
             if name in self.aborted:
-                expected, _ = alone(prompt, params)
+                expected, _ = alone(prompt, params, adapters)
                 assert expected[: len(self.harness.text(name))] == self.harness.text(name)
                 assert self.harness.finish(name) is None
             else:
-                assert self.harness.result(name) == alone(prompt, params)
+                assert self.harness.result(name) == alone(prompt, params, adapters)
 
 
 EngineMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
