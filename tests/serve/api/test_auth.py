@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tunechat.serve.api import auth
-from tunechat.serve.api.auth import OPEN_PATHS, KeyRing, bearer_key
+from tunechat.serve.api.auth import ADMIN_PATHS, OPEN_PATHS, KeyRing, bearer_key
 from tunechat.tests.serve.api.conftest import Serve
 from tunechat.tests.serve.api.harness import call, chat, make_scope
 
@@ -139,3 +140,80 @@ def test_keys_are_not_kept_and_are_compared_in_constant_time() -> None:
 def test_scheme_is_case_blind_and_the_key_is_not() -> None:
     scope = make_scope("GET", "/", [(b"authorization", b"bEaReR  Key ")])
     assert bearer_key(scope) == b"Key"
+
+
+CLIENT, ADMIN, STRANGER = KEYS[0], "admin-key-9999", "nobodys-key-0000"
+ADMIN_ROUTES = [
+    ("GET", "/v1/adapters"), ("GET", "/v1/adapters/x"), ("POST", "/v1/adapters/x"), ("DELETE", "/v1/adapters/x"),
+    ("GET", "/v1/adapters/x/download"), ("POST", "/v1/adapters/x/load"), ("POST", "/v1/adapters/x/unload"),
+    ("POST", "/v1/adapters/x/rollback"), ("POST", "/v1/adapters/x/activate"), ("POST", "/v1/adapters/x/pin"),
+    ("POST", "/v1/adapters/x/unpin"), ("POST", "/v1/adapters/x/verify"), ("POST", "/v1/load_lora_adapter"),
+    ("POST", "/v1/unload_lora_adapter"),
+]  # fmt: skip
+PUBLIC = {"host": "0.0.0.0", "insecure": True}
+# Settings, the key that is sent, and what routes of admins and other routes answer when a key may not pass.
+MATRIX: list[tuple[dict[str, Any], str | None, int | None, int | None]] = [
+    ({}, None, None, None),
+    ({}, STRANGER, None, None),
+    ({"api_keys": (CLIENT,)}, None, 401, 401),
+    ({"api_keys": (CLIENT,)}, STRANGER, 401, 401),
+    ({"api_keys": (CLIENT,)}, CLIENT, None, None),
+    ({"api_keys": (CLIENT,), "admin_keys": (ADMIN,)}, None, 401, 401),
+    ({"api_keys": (CLIENT,), "admin_keys": (ADMIN,)}, STRANGER, 401, 401),
+    ({"api_keys": (CLIENT,), "admin_keys": (ADMIN,)}, CLIENT, 403, None),
+    ({"api_keys": (CLIENT,), "admin_keys": (ADMIN,)}, ADMIN, None, None),
+    ({"api_keys": (CLIENT,), "admin_keys": (CLIENT,)}, CLIENT, None, None),
+    ({"admin_keys": (ADMIN,)}, None, 401, None),
+    ({"admin_keys": (ADMIN,)}, STRANGER, 401, None),
+    ({"admin_keys": (ADMIN,)}, ADMIN, None, None),
+    ({"host": "0.0.0.0", "api_keys": (CLIENT,)}, CLIENT, None, None),
+    (PUBLIC, None, 403, None),
+    (PUBLIC, STRANGER, 403, None),
+    (PUBLIC | {"admin_keys": (ADMIN,)}, None, 401, None),
+    (PUBLIC | {"admin_keys": (ADMIN,)}, ADMIN, None, None),
+]
+
+
+@pytest.mark.parametrize(("settings", "key", "admin", "other"), MATRIX)
+async def test_who_may_change_adapters(
+    serve: Serve, tmp_path: Path, settings: dict[str, Any], key: str | None, admin: int | None, other: int | None
+) -> None:
+    served = await serve(adapter_store=tmp_path, **settings)
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+
+    async def denied(method: str, path: str) -> int | None:
+        answer = await call(served.app, make_scope(method, path, headers))
+        if answer.status not in {401, 403}:
+            return None
+        assert answer.json["error"]["code"] == ("forbidden" if answer.status == 403 else "invalid_api_key")
+        return answer.status
+
+    for method, path in ADMIN_ROUTES:
+        assert await denied(method, path) == admin, (method, path)
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("GET", "/metrics"), ("GET", "/no")):
+        assert await denied(method, path) == other, (method, path)
+
+
+async def test_every_route_of_adapters_is_among_those_of_admins(serve: Serve) -> None:
+    served = await serve()
+    tagged = {
+        (method.upper(), path.replace("{adapter}", "x"))
+        for path, operations in served.app.openapi()["paths"].items()
+        for method, operation in operations.items()
+        if "adapters" in operation.get("tags", ())
+    }
+    assert tagged == set(ADMIN_ROUTES)
+    assert all(path.startswith(ADMIN_PATHS) for _, path in tagged)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/adapters/", "/v1/adapters//x", "/v1/adaptersx", "/v1/adapters/../adapters", "/v1/load_lora_adapter/"]
+)
+async def test_no_spelling_of_a_path_gets_around_the_admin_key(serve: Serve, tmp_path: Path, path: str) -> None:
+    served = await serve(adapter_store=tmp_path, api_keys=(CLIENT,), admin_keys=(ADMIN,))
+    for method in METHODS:
+        answer = await call(served.app, make_scope(method, path, {"authorization": f"Bearer {CLIENT}"}))
+        assert answer.status == 403
+    for other in ("//v1/adapters", "/V1/adapters", "/v1/./adapters", "/v1//adapters", "/v1/%61dapters"):
+        answer = await call(served.app, make_scope("GET", other, {"authorization": f"Bearer {CLIENT}"}))
+        assert answer.status == 404, other
