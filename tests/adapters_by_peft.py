@@ -125,12 +125,18 @@ class Reference:
                     del layer.forward
 
     def logits_of_weighted_adapter(self, tokens: Sequence[int], uses: Sequence[tuple[Path, float]]) -> Tensor:
-        """The same by peft's `add_weighted_adapter`, which concatenates the LoRAs into one. Not for DoRA."""
-        names = [self._name(folder) for folder, _ in uses]
-        self._wrapped.add_weighted_adapter(names, [weight for _, weight in uses], "sum", combination_type="cat")
+        """The same by peft's `add_weighted_adapter`, which concatenates the LoRAs into one. Not for DoRA.
+
+        peft 0.21 lets the first adapter decide how the whole is scaled, which is right for a plain LoRA only.
+        """
+        named = [(self._name(folder), weight) for folder, weight in uses]
+        named.sort(key=lambda use: self._wrapped.peft_config[use[0]].use_rslora)
+        names = [name for name, _ in named]
+        self._wrapped.add_weighted_adapter(names, [weight for _, weight in named], "sum", combination_type="cat")
         self._wrapped.set_adapter("sum")
         with torch.inference_mode():
             logits: Tensor = self._wrapped(torch.tensor([list(tokens)])).logits[0]
+        self._wrapped.set_adapter(names[0])
         self._wrapped.delete_adapter("sum")
         return logits
 
