@@ -52,7 +52,7 @@ def extract(archive: Path, target: Path, limit: int) -> None:
                     name = PurePosixPath(entry.filename).name
                     with opened.open(entry) as source, (target / name).open("xb") as written:
                         shutil.copyfileobj(source, written, _CHUNK)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
+        except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error) as error:
             raise InvalidArchive("the archive is damaged, encrypted, or no zip file") from error
 
 
