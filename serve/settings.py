@@ -148,6 +148,15 @@ class Settings(BaseModel):
         description="Most prompt tokens of a step in which others generate; less keeps streams even. 0 is chosen.",
     )
     max_running: Count = Field(default=64, ge=1, le=4096, description="Most sequences that generate at once.")
+    adapter_slots: Count = Field(
+        default=0, ge=0, le=1024, description="Most adapters that one step can use. 0 is chosen."
+    )
+    adapter_bytes: Count = Field(
+        default=0, ge=0, le=1 << 44, description="Memory for adapters; others are read from disk again. 0 is chosen."
+    )
+    max_adapter_rank: Count = Field(
+        default=512, ge=1, le=4096, description="Largest rank of an adapter; larger ones are refused."
+    )
     start_timeout: Seconds = Field(
         default=900.0, ge=1, le=86_400, description="Longest silence of an engine that loads, in seconds."
     )

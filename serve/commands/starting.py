@@ -53,6 +53,9 @@ def engine_options(settings: Settings) -> EngineOptions:
             max_batch_tokens=settings.max_batch_tokens,
             max_running=settings.max_running,
             prefill_chunk=settings.prefill_chunk or None,
+            adapter_slots=settings.adapter_slots or None,
+            adapter_bytes=settings.adapter_bytes or None,
+            max_adapter_rank=settings.max_adapter_rank,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error

@@ -107,3 +107,18 @@ def test_quantisation_follows_the_device_that_was_asked_for() -> None:
 def test_settings_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(SettingsError, match="max_batch_tokens"):
         engine_options(Settings(max_batch_tokens=16, max_running=17))
+
+
+def test_settings_of_adapters_reach_the_server_and_the_engine(home: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        home=home, admin_keys=(KEY,), adapter_folder=tmp_path, adapter_paths=f"{tmp_path},{home}", max_upload_bytes="1G",
+        adapter_slots=3, adapter_bytes="2G", max_adapter_rank=64,
+    )  # fmt: skip
+    told = api_settings(settings, insecure=False)
+    assert (told.admin_keys, told.adapter_store, told.adapter_folder) == ((KEY,), home / "adapters", tmp_path)
+    assert (told.adapter_paths, told.max_upload_bytes) == ((tmp_path, home), 1 << 30)
+    options = engine_options(settings)
+    assert (options.adapter_slots, options.adapter_bytes, options.max_adapter_rank) == (3, 2 << 30, 64)
+    options = engine_options(Settings(home=home, adapter_folder=""))
+    assert (options.adapter_slots, options.adapter_bytes) == (None, None)
+    assert api_settings(Settings(home=home, adapter_folder=""), insecure=False).adapter_folder is None
