@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -66,7 +68,7 @@ def merge_adapter(
     from ..base.merged_model import is_tied, write_changed
 
     target = target.absolute()
-    with placed_folder(target, "config.json", force=force) as staged:
+    with placed_folder(target, "config.json", force=force) as staged, _one_thread():
         entry = BaseEntry.open(base_of(version, settings, is_chosen=is_chosen))
         notes = list(check_origin(version, entry.manifest))
         adapter = read_adapter(folder, entry.manifest.linears)
@@ -109,6 +111,19 @@ def merge_adapter(
         untied=written.untied,
         notes=(*notes, *made),
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps torch to one thread: memory bounds the work, and beside a server its threads would wait in barriers."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _readme(facts: dict[str, str], notes: list[str]) -> bytes:
