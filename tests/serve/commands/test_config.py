@@ -34,8 +34,9 @@ def test_origin_names_the_layer(tunechat: Tunechat, home: Path, monkeypatch: pyt
     assert "environment" not in tunechat("config", "show").out
 
 
-def test_keys_are_counted_and_never_shown(tunechat: Tunechat, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TUNECHAT_API_KEYS", "first-secret,second-secret")
+@pytest.mark.parametrize("variable", ["TUNECHAT_API_KEYS", "TUNECHAT_ADMIN_KEYS"])
+def test_keys_are_counted_and_never_shown(tunechat: Tunechat, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "first-secret,second-secret")
     for arguments in (("show",), ("show", "--json"), ("show", "--origin"), ("schema",), ("docs",)):
         done = tunechat("config", *arguments)
         assert done.code == 0

@@ -111,8 +111,8 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
 
 def test_settings_of_adapters_reach_the_server_and_the_engine(home: Path, tmp_path: Path) -> None:
     settings = Settings(
-        home=home, admin_keys=(KEY,), adapter_folder=tmp_path, adapter_paths=f"{tmp_path},{home}", max_upload_bytes="1G",
-        adapter_slots=3, adapter_bytes="2G", max_adapter_rank=64,
+        home=home, admin_keys=(KEY,), adapter_folder=tmp_path, adapter_paths=f"{tmp_path},{home}",
+        max_upload_bytes="1G", adapter_slots=3, adapter_bytes="2G", max_adapter_rank=64,
     )  # fmt: skip
     told = api_settings(settings, insecure=False)
     assert (told.admin_keys, told.adapter_store, told.adapter_folder) == ((KEY,), home / "adapters", tmp_path)
