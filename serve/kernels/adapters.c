@@ -47,16 +47,15 @@ void add_deltas(const Adapters *a, long site, long first, long end, long m, long
     else add_span_avx2(a, site, &s);
 }
 
-void begin_lines(const Adapters *a, long site, long block, Lines *lines) {
-    lines->stretches = lines->total = lines->at = lines->taken = 0;
-    for (long g = 0; g < a->groups && lines->stretches < MOST_STRETCHES; g++) {
+void find_stretches(const Adapters *a, long site, long block, Stretches *found) {
+    found->count = 0;
+    for (long g = 0; g < a->groups; g++) {
         const Delta *d = delta_of(a, g, site);
         for (const DeltaPart *p = d->part; p < d->part + d->parts; p++) {
-            if (block < p->first_block || block >= p->end_block) continue;
-            const long size = p->rank * LANES * sizeof(uint16_t), count = (size + 63) / 64;
-            lines->stretch[lines->stretches] = (const char *)(d->b + p->offset) + (block - p->first_block) * size;
-            lines->count[lines->stretches++] = count;
-            lines->total += count;
+            if (block < p->first_block || block >= p->end_block || found->count == MOST_STRETCHES) continue;
+            const uint16_t *b = d->b + p->offset + (block - p->first_block) * p->rank * LANES;
+            found->begin[found->count] = (const char *)b;
+            found->end[found->count++] = (const char *)(b + p->rank * LANES);
         }
     }
 }

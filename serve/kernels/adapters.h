@@ -54,10 +54,9 @@ int uses_vnni(void);
 /* The memory that `add_deltas` will read for one block of outputs, to be asked for while there is arithmetic to do. */
 #define MOST_STRETCHES 64
 typedef struct {
-    long stretches, total, at, taken;
-    const char *stretch[MOST_STRETCHES];
-    long count[MOST_STRETCHES];
-} Lines;
-void begin_lines(const Adapters *, long site, long block, Lines *);
+    long count;
+    const char *begin[MOST_STRETCHES], *end[MOST_STRETCHES];
+} Stretches;
+void find_stretches(const Adapters *, long site, long block, Stretches *);
 
 #endif

@@ -115,12 +115,10 @@ static inline void store_group(const Product *p, long row, long group, __m256 v)
     for (long i = 0; i < count; i++) y[i] = bias ? lanes[i] + bias[i] : lanes[i];
 }
 
-/* Asks memory for a share of `lines`, one of `steps` equal ones. */
-static inline __attribute__((always_inline)) void ask_for(Lines *lines, long steps) {
-    for (long share = (lines->total + steps - 1) / steps; share > 0 && lines->at < lines->stretches; share--) {
-        _mm_prefetch(lines->stretch[lines->at] + 64 * lines->taken, _MM_HINT_T1);
-        if (++lines->taken == lines->count[lines->at]) lines->at++, lines->taken = 0;
-    }
+/* Asks memory for what falls to one of `steps` steps. */
+static inline __attribute__((always_inline)) void ask_for(const Stretches *s, long step, long steps) {
+    for (long i = step; i < s->count; i += steps)
+        for (const char *line = s->begin[i]; line < s->end[i]; line += 64) _mm_prefetch(line, _MM_HINT_T1);
 }
 
 /* ---- int4 and int8 ------------------------------------------------------------------------------------------------- */

@@ -6,14 +6,14 @@
 
 /* A group's outputs for `tile` rows. A block's sum is at most 32 * 15 * 32767, which float32 also holds exactly. */
 static inline __attribute__((always_inline)) void NAMED(int4_tile)(const int tile, const Product *p, long row, long group,
-                                                                   long far, Lines *ahead) {
+                                                                   long far, const Stretches *ahead) {
     const long blocks = p->k / BLOCK;
     const uint8_t *quants = (const uint8_t *)p->quants + group * blocks * 128;
     const uint16_t *scales = p->scales + group * blocks * GROUP, *minima = p->minima + group * blocks * GROUP;
     FLOATS sum[TILE];
     for (int r = 0; r < tile; r++) sum[r] = ZERO_FLOATS();
     for (long b = 0; b < blocks; b++, quants += 128, scales += GROUP, minima += GROUP) {
-        if (ahead) ask_for(ahead, blocks);
+        if (ahead) ask_for(ahead, b, blocks);
         INTS part[TILE];
         for (int r = 0; r < tile; r++) part[r] = ZERO_INTS();
         for (int c = 0; c < 4; c++) {
@@ -37,14 +37,14 @@ static inline __attribute__((always_inline)) void NAMED(int4_tile)(const int til
 
 /* As above; a block's sum is at most 32 * 128 * 32767, within 32 bits. */
 static inline __attribute__((always_inline)) void NAMED(int8_tile)(const int tile, const Product *p, long row, long group,
-                                                                   long far, Lines *ahead) {
+                                                                   long far, const Stretches *ahead) {
     const long blocks = p->k / BLOCK;
     const int8_t *quants = (const int8_t *)p->quants + group * blocks * 256;
     const uint16_t *scales = p->scales + group * blocks * GROUP;
     FLOATS sum[TILE];
     for (int r = 0; r < tile; r++) sum[r] = ZERO_FLOATS();
     for (long b = 0; b < blocks; b++, quants += 256, scales += GROUP) {
-        if (ahead) ask_for(ahead, blocks);
+        if (ahead) ask_for(ahead, b, blocks);
         INTS part[TILE];
         for (int r = 0; r < tile; r++) part[r] = ZERO_INTS();
         for (int c = 0; c < 16; c++) {
@@ -67,8 +67,8 @@ static inline __attribute__((always_inline)) void NAMED(int8_tile)(const int til
         const long far = group + 1 < groups, m = p->m;                                                      \
         long r = 0;                                                                                         \
         if (p->adapters && m >= TILE && group % 2 == 0) {                                                   \
-            Lines ahead;                                                                                    \
-            begin_lines(p->adapters, p->site, group / 2, &ahead);                                           \
+            Stretches ahead;                                                                                    \
+            find_stretches(p->adapters, p->site, group / 2, &ahead);                                           \
             tile_of(TILE, p, 0, group, far, &ahead);                                                        \
             r = TILE;                                                                                       \
         }                                                                                                   \
