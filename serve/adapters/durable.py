@@ -37,8 +37,8 @@ def replace_synced(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def copy_synced(source: Path, target: Path, limit: int) -> None:
-    """Copies a regular file into a new one and waits until it is on disk.
+def copy_bounded(source: Path, target: Path, limit: int) -> None:
+    """Copies a regular file into a new one, which is not on disk before it is synced.
 
     Raises UnsupportedFormat when `source` is a device, a pipe or a link, or larger than `limit` bytes.
     """
@@ -49,16 +49,33 @@ def copy_synced(source: Path, target: Path, limit: int) -> None:
         writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             total = 0
-            while chunk := os.read(reading, _CHUNK):
-                total += len(chunk)
+            while count := _copy_some(reading, writing):
+                total += count
                 if total > limit:
                     raise UnsupportedFormat(f"{source.name} is larger than {limit} bytes")
-                _write_all(writing, chunk)
-            os.fsync(writing)
         finally:
             os.close(writing)
     finally:
         os.close(reading)
+
+
+def _copy_some(reading: int, writing: int) -> int:
+    """Copies the next bytes, 0 at the end: inside the kernel where it can, which is several times as fast."""
+    try:
+        return os.copy_file_range(reading, writing, _CHUNK)
+    except (AttributeError, OSError):
+        chunk = os.read(reading, _CHUNK)
+        _write_all(writing, chunk)
+        return len(chunk)
+
+
+def sync_file(path: Path) -> None:
+    """Waits until the file's content is on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..contract.base import BaseManifest
 from ..contract.errors import Conflict, UnsupportedFormat
 from .adapter import CONFIG, WEIGHTS, Adapter, Limits, read_adapter, require_files
 from .digest import digest_of, sha256_of
-from .durable import copy_synced, sync_folder, write_synced
+from .durable import copy_bounded, sync_file, sync_folder, write_synced
 from .json_file import MAX_JSON
 from .origin import MANIFEST, check_origin, read_origin
 
@@ -36,9 +37,10 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A copy that passed every check."""
+    """A copy that passed every check and is on disk. `files` maps each file to its SHA-256."""
 
     adapter: Adapter
+    files: dict[str, str]
     digest: str
     origin: AdapterOrigin
     warnings: tuple[str, ...]
@@ -50,25 +52,28 @@ def copy_in(source: Path, staged: Path, intake: Intake) -> Checked:
     Raises InvalidAdapter (or its subclasses) for a bad one, Conflict when it was changed while it was copied.
     """
     require_files(source)
-    copy_synced(_file_in(source, CONFIG), staged / CONFIG, MAX_JSON)
-    copy_synced(_file_in(source, WEIGHTS), staged / WEIGHTS, intake.limits.max_bytes)
+    copy_bounded(_file_in(source, CONFIG), staged / CONFIG, MAX_JSON)
+    copy_bounded(_file_in(source, WEIGHTS), staged / WEIGHTS, intake.limits.max_bytes)
     has_manifest = (source / MANIFEST).is_file()
     if has_manifest:
-        copy_synced(_file_in(source, MANIFEST), staged / MANIFEST, MAX_JSON)
+        copy_bounded(_file_in(source, MANIFEST), staged / MANIFEST, MAX_JSON)
     if intake.is_settled is not None and not intake.is_settled():
         raise Conflict(f"{source.name} was changed while it was read; it is read again when it has settled")
-    adapter = read_adapter(staged, intake.base.linears, intake.limits)
-    digest = digest_of(adapter)
+    # Waiting for the disk and hashing take as long as the checks, and need nothing of them.
+    with ThreadPoolExecutor(1, thread_name_prefix="seal") as aside:
+        sealed = aside.submit(_seal, staged)
+        adapter = read_adapter(staged, intake.base.linears, intake.limits)
+        digest = digest_of(adapter)
+        files = sealed.result()
     origin = intake.origin or read_origin(staged, digest, adapter.settings.base)
     if has_manifest:
         (staged / MANIFEST).unlink()
-    return Checked(adapter, digest, origin, (*check_origin(origin, intake.base), *adapter.warnings))
+    return Checked(adapter, files, digest, origin, (*check_origin(origin, intake.base), *adapter.warnings))
 
 
 def finish(staged: Path, name: str, number: int, checked: Checked) -> AdapterManifest:
     """Writes the manifest into the checked copy, last of all, and makes its files read-only."""
-    files = {file: sha256_of(staged / file) for file in (CONFIG, WEIGHTS)}
-    adapter = checked.adapter
+    files, adapter = checked.files, checked.adapter
     manifest = AdapterManifest(
         **msgspec.structs.asdict(checked.origin),
         format=ADAPTER_FORMAT,
@@ -92,6 +97,13 @@ def finish(staged: Path, name: str, number: int, checked: Checked) -> AdapterMan
     write_synced(staged / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     sync_folder(staged)
     return manifest
+
+
+def _seal(staged: Path) -> dict[str, str]:
+    """Waits until the copied files are on disk, and hashes them."""
+    for file in (CONFIG, WEIGHTS):
+        sync_file(staged / file)
+    return {file: sha256_of(staged / file) for file in (CONFIG, WEIGHTS)}
 
 
 def _file_in(folder: Path, name: str) -> Path:

@@ -8,6 +8,7 @@ powers of two to where float16 is precise.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ _ROWS = 4
 _MOST_PARTS = 3
 # The largest number of a tensor is moved to just below this power of two; float16 ends at 2 ** 16.
 _TOP_EXPONENT = 14
+_EXPONENT_LIMIT = 126  # of what float32 can be multiplied with
 _POINTER, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 
 
@@ -162,8 +164,8 @@ def pack_delta(rows: int, columns: int, pieces: Sequence[LowRank]) -> PackedDelt
 def _moved(tensor: Tensor) -> tuple[Tensor, int]:
     """The tensor times two to the exponent, in float16, and the exponent."""
     top = float(tensor.abs().max()) if tensor.numel() else 0.0
-    exponent = _TOP_EXPONENT - int(torch.frexp(torch.tensor(top)).exponent) if top else 0
-    return torch.ldexp(tensor, torch.tensor(exponent)).half(), exponent
+    exponent = max(-_EXPONENT_LIMIT, min(_TOP_EXPONENT - math.frexp(top)[1], _EXPONENT_LIMIT))
+    return (tensor * 2.0**exponent).half(), exponent
 
 
 def _merged(rows: int, pieces: Sequence[LowRank]) -> LowRank:

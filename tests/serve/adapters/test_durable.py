@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tunechat.serve.adapters.durable import copy_synced, locked, locked_if_free, replace_synced, write_synced
+from tunechat.serve.adapters.durable import copy_bounded, locked, locked_if_free, replace_synced, write_synced
 from tunechat.serve.contract.errors import UnsupportedFormat
 
 
 def test_never_writes_over_a_file(tmp_path: Path) -> None:
     write_synced(tmp_path / "a", b"1")
-    for call in (lambda: write_synced(tmp_path / "a", b"2"), lambda: copy_synced(tmp_path / "a", tmp_path / "a", 9)):
+    for call in (lambda: write_synced(tmp_path / "a", b"2"), lambda: copy_bounded(tmp_path / "a", tmp_path / "a", 9)):
         with pytest.raises(FileExistsError):
             call()
     assert (tmp_path / "a").read_bytes() == b"1"
@@ -30,20 +30,20 @@ def test_replaces_whole(tmp_path: Path) -> None:
 
 def test_copies_up_to_the_limit(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(3 << 20))
-    copy_synced(tmp_path / "a", tmp_path / "b", 3 << 20)
+    copy_bounded(tmp_path / "a", tmp_path / "b", 3 << 20)
     assert (tmp_path / "b").stat().st_size == 3 << 20
     with pytest.raises(UnsupportedFormat):
-        copy_synced(tmp_path / "a", tmp_path / "c", (3 << 20) - 1)
+        copy_bounded(tmp_path / "a", tmp_path / "c", (3 << 20) - 1)
 
 
 def test_copies_only_ordinary_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(UnsupportedFormat):
-            copy_synced(path, tmp_path / "copy", 10)
+            copy_bounded(path, tmp_path / "copy", 10)
     (tmp_path / "link").symlink_to("/etc/hostname")
     with pytest.raises(OSError, match="symbolic link"):
-        copy_synced(tmp_path / "link", tmp_path / "copy", 1000)
+        copy_bounded(tmp_path / "link", tmp_path / "copy", 1000)
     assert not (tmp_path / "copy").exists()
 
 
