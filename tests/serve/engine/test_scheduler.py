@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tunechat.serve.contract.adapters import AdapterRef
 from tunechat.serve.contract.messages import AdapterUse
 from tunechat.serve.contract.sampling import SamplingParams
+from tunechat.serve.engine.adapter_loader import AdapterRead
 from tunechat.serve.engine.prefix import BlockKey
 from tunechat.tests.serve.engine.harness import Harness, greedy
-from tunechat.tests.serve.engine.toy import ToyRunner, alone
+from tunechat.tests.serve.engine.toy import ToyAdapter, ToyRunner, alone
 
 # Few different beginnings, so that prefixes are shared, and blocks of 4 tokens.
 PROMPTS = st.builds(
@@ -43,6 +47,22 @@ ADAPTERS = st.sampled_from(
 )
 
 
+class SlowLoader:
+    """Reads when it is told to: what a thread would decide by chance, a random run has to decide itself."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._inbox = harness.inbox
+        self._orders: list[AdapterRef] = []
+
+    def load(self, ref: AdapterRef, folder: Path) -> None:
+        self._orders.append(ref)
+
+    def finish(self) -> None:
+        for ref in self._orders:
+            self._inbox.put(AdapterRead(ref.digest, host=ToyAdapter(ref.digest, 100)))
+        self._orders.clear()
+
+
 class EngineMachine(RuleBasedStateMachine):
     """Requests that come, run, are put back, are aborted and end; each must get the text it gets alone."""
 
@@ -60,6 +80,8 @@ class EngineMachine(RuleBasedStateMachine):
     ) -> None:
         runner = ToyRunner(blocks=blocks, max_tokens=max_tokens, adapter_slots=slots, adapter_bytes=memory)
         self.harness = Harness(runner, max_running=running, prefill_chunk=chunk, prefix_cache=caching)
+        self.loader = SlowLoader(self.harness)
+        self.harness.engine._flow._loader = self.loader  # type: ignore[assignment]
         self.requests: dict[str, tuple[list[int], SamplingParams, tuple[AdapterUse, ...]]] = {}
         self.aborted: set[str] = set()
 
@@ -75,9 +97,11 @@ class EngineMachine(RuleBasedStateMachine):
         self.harness.remove(digest)
 
     @precondition(lambda self: self.harness.scheduler.has_work)
-    @rule(times=st.integers(1, 6))
-    def step(self, times: int) -> None:
+    @rule(times=st.integers(1, 6), reads=st.booleans())
+    def step(self, times: int, reads: bool) -> None:
         for _ in range(times):
+            if reads or not self.harness.scheduler.running:
+                self.loader.finish()
             if self.harness.scheduler.has_work:
                 self.harness.step()
 
@@ -102,7 +126,8 @@ class EngineMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "harness"):
             return
-        self.harness.drain()
+        while self.harness.scheduler.has_work:
+            self.step(1, True)
         assert self.harness.scheduler.pool.used == 0
         for name, (prompt, params, adapters) in self.requests.items():
             if name in self.aborted:
