@@ -12,7 +12,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     definition (presence, frequency: over generated tokens) and CTRL's (repetition: over prompt and generated tokens,
     arXiv 1909.05858). `seed` fully determines the draws: draw number i of a sequence depends on (seed, i) alone, so the
     text does not depend on what else is in the batch. `logprobs` is how many alternatives to report beside the chosen
-    token, None for no logprobs at all. `stop_token_ids` end the sequence and are not part of the text.
+    token, None for no logprobs at all. `stop_token_ids` end the sequence and are not part of the text. `grammar` is a
+    whole grammar of llguidance, as its `grammar_from_json_schema` and the like give it, and the generated text is a
+    sentence of it; "" lets the model write what it likes.
     """
 
     max_tokens: int
@@ -29,6 +31,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     stop_token_ids: tuple[int, ...] = ()
+    grammar: str = ""
 
     @property
     def is_greedy(self) -> bool:
