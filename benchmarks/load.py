@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -45,15 +46,18 @@ class Figures:
     gap_p99: float
 
 
-async def run_streams(url: str, model: str, prompts: list[str], tokens: int, concurrent: int) -> list[Stream]:
-    """All prompts, `concurrent` at a time, greedy, `tokens` each at most."""
+async def run_streams(
+    url: str, model: str | Sequence[str], prompts: list[str], tokens: int, concurrent: int
+) -> list[Stream]:
+    """All prompts, `concurrent` at a time, greedy, `tokens` each at most; of one model, or each of its own."""
     places = asyncio.Semaphore(concurrent)
+    models = [model] * len(prompts) if isinstance(model, str) else model
 
-    async def one(prompt: str) -> Stream:
+    async def one(model: str, prompt: str) -> Stream:
         async with places:
             return await _stream(url, model, prompt, tokens)
 
-    return await asyncio.gather(*(one(prompt) for prompt in prompts))
+    return await asyncio.gather(*(one(*pair) for pair in zip(models, prompts, strict=True)))
 
 
 async def _stream(url: str, model: str, prompt: str, tokens: int) -> Stream:
