@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from tunechat.serve.base.prepare import prepare
+from tunechat.serve.engine import compiled, slots
+from tunechat.serve.engine import runner as runner_module
 from tunechat.serve.engine.options import EngineOptions
 from tunechat.serve.engine.runner import Runner, build_runner
+from tunechat.serve.kernels import decoder, products
 from tunechat.tests.adapters_by_peft import VARIANTS, Reference, make_adapter, write_served
 from tunechat.tests.serve.engine.adapter_pages import AdapterPages, Installed, Uses
 from tunechat.tests.serve.engine.paging import Placed
@@ -172,3 +175,17 @@ def test_a_slot_keeps_nothing_of_who_was_there(bench: Bench) -> None:
         runner.uninstall(0)
         for name, expected in fresh.items():
             assert torch.equal(logits(name, Installed(runner, root, [bench.adapters[name]])), expected)
+
+
+@pytest.mark.parametrize("bench", [("llama", "none"), ("llama", "int4"), ("phi", "none")], indirect=True, ids="-".join)
+def test_torch_adds_what_the_kernels_add(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixtures = [*bench.everything(), *bench.uses({"rank-3": 0.7, "dora": 0.4, "rank-16": 0.2})]
+    runner = bench.runner()
+    with_kernels = [sequence.logits for _, sequence in ragged(bench, runner, bench.installed(runner), mixtures)]
+    for module in (compiled, decoder, products, runner_module, slots):
+        monkeypatch.setattr(module, "library", lambda: None)
+    runner = bench.runner()
+    assert runner.kernels.startswith("torch")
+    results = ragged(bench, runner, bench.installed(runner), mixtures)
+    for (_, sequence), expected in zip(results, with_kernels, strict=True):
+        check_close(sequence.logits, torch.stack(expected))
