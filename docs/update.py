@@ -6,7 +6,11 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("settings.py", "cli.py", "commands", "contract", "kernels", "text", "base", "adapters", "engine", "api")
+PARTS = (
+    *(f"serve/{name}" for name in ("settings.py", "cli.py", "commands", "contract", "kernels", "text", "base")),
+    *(f"serve/{name}" for name in ("adapters", "engine", "api")),
+    *("tools", "tools/builtin"),
+)
 
 
 def purpose(path: Path) -> str:
@@ -19,11 +23,11 @@ def modules() -> str:
     """One line a module, by part."""
     lines: list[str] = []
     for part in PARTS:
-        path = ROOT / "serve" / part
+        path = ROOT / part
         if path.is_file():
-            lines.append(f"**`serve/{path.stem}`**: {purpose(path)}\n")
+            lines.append(f"**`{path.relative_to(ROOT).with_suffix('')}`**: {purpose(path)}\n")
             continue
-        lines.append(f"**`serve/{part}`**: {purpose(path / '__init__.py')}\n")
+        lines.append(f"**`{part}`**: {purpose(path / '__init__.py')}\n")
         lines += [f"- `{file.stem}`: {purpose(file)}" for file in sorted(path.glob("[a-z]*.py"))]
         lines.append("")
     return "\n".join(lines)

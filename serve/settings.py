@@ -216,6 +216,37 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged. Prompts and keys never are."
     )
+    tool_root: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
+        default=None, description="Folder that `read_file`, `list_files` and `grep` may read. Empty: no such tools."
+    )
+    tool_documents: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
+        default=None, description="Folder of documents that `search` finds passages in. Empty: no such tool."
+    )
+    tool_enable: Names = Field(
+        default=(), max_length=16, description="Tools to switch on that are off by default: fetch, python."
+    )
+    tool_permissions: Names = Field(
+        default=(),
+        max_length=256,
+        description="Who may run what: TOOL=always|ask|never, or TOOL(ARGUMENT=PATTERN)=always|ask|never.",
+    )
+    tool_files: Folders = Field(
+        default=(), max_length=64, description="Python files with tools of your own. They are run: trust them."
+    )
+    tool_mcp: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
+        default=None, description="JSON file with `mcpServers`. Empty is mcp.json in the home folder, if there is one."
+    )
+    tool_search_key: Annotated[SecretStr | None, BeforeValidator(_optional)] = Field(
+        default=None, description="Key of serper.dev, for `web_search`. Empty: no such tool."
+    )
+    tool_rounds: Count = Field(default=8, ge=1, le=1000, description="Most turns of one answer that call tools.")
+    tool_calls: Count = Field(default=32, ge=1, le=10_000, description="Most tool calls of one answer.")
+    tool_seconds: Seconds = Field(
+        default=120.0, ge=1, le=86_400, description="Longest time that the tools of one answer may take, in seconds."
+    )
+    tool_output_bytes: Count = Field(
+        default=256 << 10, ge=1 << 10, le=64 << 20, description="Most bytes of tool output in one answer."
+    )
     url: Annotated[str, AfterValidator(_server_url)] = Field(
         default="",
         max_length=2048,

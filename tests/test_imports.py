@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted((ROOT / "serve").rglob("*.py"))
+SOURCES = sorted(path for part in ("serve", "tools") for path in (ROOT / part).rglob("*.py"))
 
 # Every part may also import itself and serve.settings, except those that import nothing of ours.
 ALLOWED: dict[str, set[str]] = {
@@ -32,10 +32,12 @@ ALLOWED: dict[str, set[str]] = {
         "serve.kernels",
         "serve.settings",
         "serve.text",
+        "tools",
     },
     "serve.cli": {"serve.commands", "serve.contract", "serve.settings"},
+    "tools": {"serve.contract"},
 }
-WITHOUT_TORCH = ("serve.adapters", "serve.contract", "serve.text", "serve.api", "serve.settings", "serve.cli")
+WITHOUT_TORCH = ("serve.adapters", "serve.contract", "serve.text", "serve.api", "serve.settings", "serve.cli", "tools")
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
 
 
@@ -76,7 +78,7 @@ def test_imports_only_what_its_part_may(path: Path) -> None:
     assert part is not None, f"{module} belongs to no part; add it to the table here and in docs/architecture.md"
     for line, imported in imports_of(path):
         assert not imported.startswith("tunechat"), f"{path}:{line} imports {imported}; use a relative import"
-        if imported.startswith("serve"):
+        if imported.split(".")[0] in {"serve", "tools"}:
             assert within(imported, ALLOWED[part] | {part}), f"{path}:{line}: {part} may not import {imported}"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -70,6 +71,8 @@ def _shown(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
     if name in {"api_keys", "admin_keys"}:
         return f"{len(value)} hidden" if value else []
+    if isinstance(value, SecretStr):
+        return "hidden"
     if isinstance(value, tuple):
         return [str(one) for one in value]
     return str(value) if isinstance(value, Path) else value

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import adapters, config, doctor, models, ps, pull, run, serve
+from . import adapters, config, doctor, models, ps, pull, run, serve, tools
 
 app = typer.Typer(
     name="tunechat",
@@ -42,4 +42,5 @@ app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
 app.command("ps")(ps.ps)
 app.command("doctor")(doctor.doctor)
+app.add_typer(tools.app, name="tools")
 app.add_typer(config.app, name="config")

@@ -1,0 +1,1 @@
+"""Tools that models may call: built-in ones, the user's own, those of MCP servers, and the agent that calls them."""
