@@ -1,0 +1,110 @@
+"""Runs a program confined and limited: no network, no files but the listed ones, and nothing of it outlives the call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .confine import TIMED_OUT
+from .errors import ToolFailed
+
+_PROGRAM = Path(__file__).with_name("confine.py")
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom")
+_GRACE = 2.0  # seconds for the supervising child to end everything, before it is ended itself
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """The limits of one child: seconds, bytes of memory and of disk (each), processes, and bytes of output kept."""
+
+    seconds: float = 10.0
+    memory: int = 1 << 30
+    disk: int = 64 << 20
+    processes: int = 64
+    output: int = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How it ended: the exit status, what it wrote (both streams together), and whether that or its time ran out."""
+
+    code: int
+    output: str
+    timed_out: bool
+    truncated: bool
+
+
+async def run_confined(
+    argv: Sequence[str], *, stdin: bytes = b"", limits: Confinement | None = None, readable: Sequence[Path] = ()
+) -> Finished:
+    """Runs `argv` in an empty folder with `stdin`, able to read the system, this Python, and `readable`.
+
+    Cancelling ends the program and all that it started. Raises ToolFailed when it cannot be started.
+    """
+    limits = limits or Confinement()
+    with tempfile.TemporaryDirectory(prefix="tunechat-") as folder:
+        spec = {
+            "argv": list(argv),
+            "folder": folder,
+            "seconds": limits.seconds,
+            "memory": limits.memory,
+            "disk": limits.disk,
+            "processes": limits.processes,
+            "readable": [*_SYSTEM, sys.prefix, sys.base_prefix, *map(str, readable)],
+        }
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", str(_PROGRAM), json.dumps(spec)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                env={"PATH": os.defpath},
+            )
+        except OSError as error:
+            raise ToolFailed(f"a process cannot be started: {error.strerror}") from error
+        try:
+            output, truncated = await _communicate(process, stdin, limits)
+        finally:
+            await asyncio.shield(_end(process))
+    code = process.returncode or 0
+    return Finished(code, output.decode("utf-8", "replace"), code == TIMED_OUT, truncated)
+
+
+async def _communicate(process: asyncio.subprocess.Process, stdin: bytes, limits: Confinement) -> tuple[bytes, bool]:
+    if process.stdin is None or process.stdout is None:
+        raise ToolFailed("a process has no pipes")
+    process.stdin.write(stdin)
+    process.stdin.close()
+    kept = bytearray()
+    with suppress(TimeoutError):
+        # The child keeps the deadline itself; this one is for a child that does not.
+        async with asyncio.timeout(limits.seconds + _GRACE):
+            while chunk := await process.stdout.read(1 << 16):
+                kept += chunk
+                if len(kept) > limits.output:
+                    return bytes(kept[: limits.output]), True
+            await process.wait()
+    return bytes(kept), False
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ends the child and its group, first by asking the one that can end what left the group."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                await process.wait()
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
