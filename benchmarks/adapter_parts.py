@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -194,8 +195,7 @@ def registering(bench: Bench) -> list[str]:
     lines = ["| registered | tokens/s on 8 of them | start to ready, s | memory of gateway and engine, MB |"]
     lines.append("|---|---|---|---|")
     homes = {count: bench.new_home() for count in REGISTERED}
-    for count, home in homes.items():
-        _register(bench, home, count)
+    _register(bench, homes)
     rates: dict[int, list[float]] = {count: [] for count in REGISTERED}
     starts: dict[int, list[float]] = {count: [] for count in REGISTERED}
     memory: dict[int, list[float]] = {count: [] for count in REGISTERED}
@@ -215,15 +215,21 @@ def registering(bench: Bench) -> list[str]:
     return lines
 
 
-def _register(bench: Bench, home: Path, count: int) -> None:
-    store, intake = AdapterStore(home / "adapters"), Intake(base=read_manifest(bench.entry))
-    for folder in bench.adapters(8):
-        store.publish(folder.name, folder, intake)
-    for at in range(count - 8):
+def _register(bench: Bench, homes: dict[int, Path]) -> None:
+    """Fills the stores. What the largest holds is published once; the others get their part of it as it is."""
+    largest = max(homes)
+    store, intake = AdapterStore(homes[largest] / "adapters"), Intake(base=read_manifest(bench.entry))
+    folders = bench.adapters(8)
+    for at in range(largest - len(folders)):
         folder = bench.scratch / "small" / f"small{at}"
-        if not folder.exists():
+        folders.append(
             write_adapter(bench.entry, folder, seed=5000 + at, rank=1, modules=("layers.0.self_attn.q_proj",))
+        )
+    for folder in folders:
         store.publish(folder.name, folder, intake)
+    for count, home in homes.items():
+        for folder in folders[:count] if count != largest else ():
+            shutil.copytree(store.root / folder.name, home / "adapters" / folder.name)
 
 
 def _many(count: int) -> str:

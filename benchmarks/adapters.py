@@ -49,7 +49,9 @@ def main() -> None:
         lines: list[str] = []
         for part in sorted(set(parts)):
             print(f"part {part}", file=sys.stderr)
-            lines += [*PARTS[part](bench), ""]
+            found = PARTS[part](bench)
+            print("\n".join(found), file=sys.stderr)
+            lines += [*found, ""]
     lines.append(f"- rank 16, all linears of the layers, float32 files; medians of {arguments.rounds} rounds")
     report = "\n".join([*lines, *(f"- {line}" for line in describe())])
     print(report)
