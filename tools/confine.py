@@ -1,15 +1,15 @@
 """The program that a confined child begins as: it gives up what it must not have, and becomes the program asked for.
 
-Run by path, not imported: `python -I -S confine.py JSON`, with the members of `tools.processes.Confinement`. On Linux the
-program gets namespaces of its own (no network, no other processes, a scratch folder of bounded size), Landlock rules that
-show it nothing but the listed paths, and resource limits. What a kernel lacks is left out: this limits damage, and is no
-wall against somebody who looks for a hole in the kernel.
+Run by path: `python -I -S confine.py JSON`, with what `tools.processes` writes there. On Linux the program gets
+namespaces of its own (no network, no other processes, a scratch folder of bounded size), Landlock rules that show it
+nothing but the listed paths, and resource limits. What a kernel lacks is left out: this limits damage, and is no wall
+against somebody who looks for a hole in the kernel.
 
 Two processes: the first stays outside, ends the second at the deadline or when told to, and tells how it ended. The
 second is the first process of its namespace, so the kernel ends everything in it together with it.
 
-Exit status: the program's own, 124 at the deadline, 128 and the signal's number when a signal ended it, 126 when it could
-not be run. Sources: namespaces(7), landlock(7), prctl(2), setrlimit(2).
+Exit status: the program's own, 124 at the deadline, 128 and the signal's number when a signal ended it, 126 when it
+could not be run. Sources: namespaces(7), landlock(7), prctl(2), setrlimit(2).
 """
 
 from __future__ import annotations
@@ -116,7 +116,15 @@ def _become(spec: dict[str, Any], libc: ctypes.CDLL | None) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     argv = [str(word) for word in spec["argv"]]
     environment = {"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"}
-    os.execve(argv[0], argv, {**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+    os.execve(  # noqa: S606 - tools.processes makes the list
+        argv[0],
+        argv,
+        {
+            **environment,
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        },
+    )
 
 
 def _limit(kind: int, limit: int) -> None:

@@ -41,10 +41,39 @@ def load_registry(options: ToolOptions) -> Registry:
 
 
 def _add_builtin(registry: Registry, options: ToolOptions) -> None:
-    from .builtin import calculate, now
+    from .builtin import calculate, now, solve
 
-    registry.add(calculate.make(), permission=Permission.ALWAYS)
-    registry.add(now.make(), permission=Permission.ALWAYS)
+    for module in (calculate, solve, now):
+        registry.add(module.make(), permission=Permission.ALWAYS)
+    if options.documents is not None:
+        from .builtin import index, search
+
+        documents = index.DocumentIndex(_folder(options.documents, "tool_documents"), options.home)
+        registry.add(search.make(documents), permission=Permission.ALWAYS)
+    if options.root is not None:
+        from .builtin import files
+        from .paths import Root
+
+        for tool in files.make(Root(_folder(options.root, "tool_root"))):
+            registry.add(tool, permission=Permission.ALWAYS)
+    if options.search_key:
+        from .builtin import web_search
+
+        registry.add(web_search.make(options.search_key), effects=True)
+    if "fetch" in options.enabled:
+        from .builtin import fetch
+
+        registry.add(fetch.make(), effects=True)
+    if "python" in options.enabled:
+        from .builtin import python
+
+        registry.add(python.make(), effects=True)
+
+
+def _folder(path: Path, setting: str) -> Path:
+    if not path.is_dir():
+        raise ConfigError(f"{setting} is no folder: {path}")
+    return path
 
 
 def tools_of_file(path: Path) -> list[BaseTool]:

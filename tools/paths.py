@@ -1,7 +1,7 @@
 """Files below one folder, and no others: every part of a path is opened by itself, and no link is followed.
 
-What is opened is what was checked, whatever happens to names meanwhile, because each step starts from the open folder of
-the step before (openat(2) with O_NOFOLLOW). Names that begin with a dot are hidden: they hold keys and settings.
+What is opened is what was checked, whatever happens to names meanwhile, because each step starts from the open folder
+of the step before (openat(2) with O_NOFOLLOW). Names that begin with a dot are hidden: they hold keys and settings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs a program confined and limited: no network, no files but the listed ones, and nothing of it outlives the call."""
+"""Runs a program confined and limited: no network, no files but the listed ones, nothing that outlives the call."""
 
 from __future__ import annotations
 

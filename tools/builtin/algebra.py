@@ -1,7 +1,7 @@
 """The solutions of equations, by sympy: the program that `solve` runs in a child. Imports nothing of ours.
 
-Reads `{"equations": [...], "variables": [...]}` on stdin and writes `{"answer": text}` or `{"error": text}`. Text becomes
-sympy objects by a walk over its syntax tree with a list of what is allowed; sympy's own parser runs text as code.
+Reads `{"equations": [...], "variables": [...]}` on stdin and writes `{"answer": text}` or `{"error": text}`. Text
+becomes sympy objects by a walk over its syntax tree with a list of what is allowed: sympy's parser runs text as code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")
 _PRODUCT = re.compile(r"((?<![A-Za-z0-9_.])(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z0-9_]))?|\))\s*(?=[A-Za-z(])")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "²": "^2", "³": "^3", "√": " sqrt "})
 _FUNCTIONS = {
-    **{name: name for name in "acos acosh asin asinh atan atanh cos cosh exp log sin sinh sqrt tan tanh".split()},
+    **{name: name for name in ("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "exp", "log")},
+    **{name: name for name in ("sin", "sinh", "sqrt", "tan", "tanh")},
     "abs": "Abs",
     "ln": "log",
 }
@@ -42,16 +43,22 @@ def answer(equations: list[str], variables: list[str]) -> str:
     unknown = sorted({symbol for side in sides for symbol in side.free_symbols}, key=str)
     asked = [sympy.Symbol(name) for name in variables] or unknown
     if not unknown:
-        return "true" if all(side == 0 for side in map(sympy.simplify, sides)) else "false"
+        return (
+            "true for every value" if all(side == 0 for side in map(sympy.simplify, sides)) else "there is no solution"
+        )
     if all(sympy.simplify(side) == 0 for side in sides):
         return "true for every value"
     try:
-        found = sympy.solve(sides, asked, dict=True)
+        # A list of one equation takes another path in sympy, which finds less.
+        found = sympy.solve(sides[0] if len(sides) == 1 else sides, asked, dict=True)
     except NotImplementedError:
         return _numerically(sides, asked)
     if not found:
         return "there is no solution"
-    lines = [", ".join(f"{symbol} = {_written(solution[symbol])}" for symbol in asked if symbol in solution) for solution in found]
+    lines = [
+        ", ".join(f"{symbol} = {_written(solution[symbol])}" for symbol in asked if symbol in solution)
+        for solution in found
+    ]
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -72,6 +79,8 @@ def _written(value: Expr) -> str:
     text = str(value)
     if value.is_number and not value.is_Integer:
         near = value.evalf(10)
+        if "CRootOf" in text:
+            return f"about {near}"
         return f"{text} (about {near})" if str(near) != text and len(text) < 2000 else str(near)
     return text
 
@@ -128,7 +137,8 @@ def _built(node: ast.expr, variables: set[str], depth: int) -> Any:
             return sympy.E
         case ast.Name(id=name) if _NAME.fullmatch(name) and name not in _FUNCTIONS:
             return sympy.Symbol(name)
-    raise Wrong(f"{ast.unparse(node)[:60]!r} is not known; use numbers, variables, + - * / ^ and {', '.join(_FUNCTIONS)}")
+    known = ", ".join(_FUNCTIONS)
+    raise Wrong(f"{ast.unparse(node)[:60]!r} is not known; use numbers, variables, + - * / ^ and {known}")
 
 
 def _joined(left: Any, op: ast.operator, right: Any) -> Any:

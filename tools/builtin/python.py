@@ -1,8 +1,8 @@
 """`python`: runs a program that the model wrote, in a confined child. Off by default.
 
-The child has no network and sees no files but Python's own, where the kernel can do that (Linux with user namespaces and
-Landlock). It bounds what a careless program does. It is no wall against an attacker: for that, run tunechat itself in a
-container or a virtual machine.
+The child has no network and sees no files but Python's own, where the kernel can do that (Linux with user namespaces
+and Landlock). It bounds what a careless program does. It is no wall against an attacker: for that, run tunechat itself
+in a container or a virtual machine.
 """
 
 from __future__ import annotations
