@@ -121,6 +121,12 @@ static inline __attribute__((always_inline)) void ask_for(const Stretches *s, lo
         for (const char *line = s->begin[i]; line < s->end[i]; line += 64) _mm_prefetch(line, _MM_HINT_T1);
 }
 
+/* Asks for the same bytes of the next `width` groups: a matrix lies in more pieces than the processor foresees. */
+static inline __attribute__((always_inline)) void ask_for_next(const void *now, long group, const int bytes, const int width) {
+    for (int g = 0; g < width; g++)
+        for (int line = 0; line < bytes; line += 64) _mm_prefetch((const char *)now + (width + g) * group + line, _MM_HINT_T0);
+}
+
 /* ---- int4 and int8 ------------------------------------------------------------------------------------------------- */
 
 #include "lanes256.h"

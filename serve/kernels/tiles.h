@@ -13,7 +13,11 @@ static inline __attribute__((always_inline)) void NAMED(int4_tile)(const int til
     FLOATS sum[TILE];
     for (int r = 0; r < tile; r++) sum[r] = ZERO_FLOATS();
     for (long b = 0; b < blocks; b++, quants += 128, scales += GROUP, minima += GROUP) {
-        if (ahead) ask_for(ahead, b, blocks);
+        if (row == 0) {
+            ask_for_next(quants, blocks * 128, 128, WIDTH);
+            if (b % 4 == 0) ask_for_next(scales, blocks * GROUP * 2, 64, WIDTH), ask_for_next(minima, blocks * GROUP * 2, 64, WIDTH);
+            if (ahead) ask_for(ahead, b, blocks);
+        }
         INTS part[TILE];
         for (int r = 0; r < tile; r++) part[r] = ZERO_INTS();
         for (int c = 0; c < 4; c++) {
@@ -44,7 +48,11 @@ static inline __attribute__((always_inline)) void NAMED(int8_tile)(const int til
     FLOATS sum[TILE];
     for (int r = 0; r < tile; r++) sum[r] = ZERO_FLOATS();
     for (long b = 0; b < blocks; b++, quants += 256, scales += GROUP) {
-        if (ahead) ask_for(ahead, b, blocks);
+        if (row == 0) {
+            ask_for_next(quants, blocks * 256, 256, WIDTH);
+            if (b % 4 == 0) ask_for_next(scales, blocks * GROUP * 2, 64, WIDTH);
+            if (ahead) ask_for(ahead, b, blocks);
+        }
         INTS part[TILE];
         for (int r = 0; r < tile; r++) part[r] = ZERO_INTS();
         for (int c = 0; c < 16; c++) {
@@ -61,20 +69,17 @@ static inline __attribute__((always_inline)) void NAMED(int8_tile)(const int til
     for (int r = 0; r < tile; r++) STORE(p, row + r, group, sum[r]);
 }
 
-/* Each block of outputs is computed WIDTH groups at a time; a last group that has no neighbour stands in for it. */
+/* Each block of outputs is computed WIDTH groups at a time; a last group that has no neighbour stands in for it. The first tile
+ * asks for what comes next. */
 #define EACH_TILE(tile_of)                                                                                  \
     for (long group = 2 * begin; group < 2 * end && group < groups; group += WIDTH) {                       \
         const long far = group + 1 < groups, m = p->m;                                                      \
+        Stretches found, *ahead = NULL;                                                                     \
+        if (p->adapters && group % 2 == 0) find_stretches(p->adapters, p->site, group / 2, ahead = &found); \
         long r = 0;                                                                                         \
-        if (p->adapters && m >= TILE && group % 2 == 0) {                                                   \
-            Stretches ahead;                                                                                    \
-            find_stretches(p->adapters, p->site, group / 2, &ahead);                                           \
-            tile_of(TILE, p, 0, group, far, &ahead);                                                        \
-            r = TILE;                                                                                       \
-        }                                                                                                   \
-        for (; r + TILE <= m; r += TILE) tile_of(TILE, p, r, group, far, NULL);                             \
-        for (; TILE > 4 && r + 4 <= m; r += 4) tile_of(4, p, r, group, far, NULL);                          \
-        for (; r < m; r++) tile_of(1, p, r, group, far, NULL);                                              \
+        for (; r + TILE <= m; r += TILE) tile_of(TILE, p, r, group, far, ahead);                            \
+        for (; TILE > 4 && r + 4 <= m; r += 4) tile_of(4, p, r, group, far, ahead);                         \
+        for (; r < m; r++) tile_of(1, p, r, group, far, ahead);                                             \
     }                                                                                                       \
     if (p->adapters) finish_blocks(p, begin, end);
 
