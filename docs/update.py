@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PARTS = (
     *(f"serve/{name}" for name in ("settings.py", "cli.py", "commands", "contract", "kernels", "text", "base")),
     *(f"serve/{name}" for name in ("adapters", "engine", "api")),
-    *("tools", "tools/builtin"),
+    *("tools", "tools/builtin", "tools/mcp", "tools/agent"),
 )
 
 

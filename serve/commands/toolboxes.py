@@ -14,9 +14,11 @@ import typer
 from ...tools.budgets import Budget
 from ...tools.options import ToolOptions
 from ...tools.permissions import Policy
+from ..contract.errors import ConfigError
 from ..settings import Settings
 
 if TYPE_CHECKING:
+    from ...tools.mcp.servers import McpServers
     from ...tools.records import Decision, ToolCall
     from ...tools.toolbox import Ask, Toolbox
 
@@ -48,10 +50,32 @@ def options_of(settings: Settings) -> ToolOptions:
 
 @asynccontextmanager
 async def opened_toolbox(options: ToolOptions, needed: Collection[str] | None = None) -> AsyncIterator[Toolbox]:
-    """The toolbox, while it is open. With `needed`, only MCP servers that could have one of these names are started."""
+    """The toolbox, while it is open. With `needed`, only MCP servers that could have one of these names are started.
+
+    What is wrong with an MCP server is told on stderr; the other tools work.
+    """
     from ...tools.toolbox import Toolbox
 
-    yield Toolbox.of(options)
+    box = Toolbox.of(options)
+    if options.mcp is None:
+        yield box
+        return
+    async with mcp_servers(options) as servers:
+        await servers.add_to(box.registry, needed)
+        for problem in servers.problems:
+            typer.echo(f"warning: {problem}", err=True)
+        yield box
+
+
+def mcp_servers(options: ToolOptions) -> McpServers:
+    """The MCP servers of the options, not started yet. Raises ConfigError when there is no file of them."""
+    from ...tools.mcp.config import read_servers
+    from ...tools.mcp.pins import PINS_NAME, Pins
+    from ...tools.mcp.servers import McpServers
+
+    if options.mcp is None:
+        raise ConfigError(f"there are no MCP servers; write them to {options.home / MCP_NAME}")
+    return McpServers(read_servers(options.mcp), Pins(options.home / PINS_NAME))
 
 
 def asker() -> Ask | None:

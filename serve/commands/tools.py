@@ -69,3 +69,39 @@ def run_tool(
         typer.echo(result.content, err=not result.ok)
     if not result.ok:
         raise typer.Exit(1)
+
+
+@app.command("approve")
+def approve(server: Annotated[str, typer.Argument(help="Name of an MCP server.")], json: Json = False) -> None:
+    """Approve the tools of an MCP server as they are now. A tool that changes later is not run until then."""
+    from .toolboxes import mcp_servers, options_of
+
+    options = options_of(load().settings)
+
+    async def approved() -> list[str]:
+        async with mcp_servers(options) as servers:
+            return await servers.approve(server)
+
+    names = asyncio.run(approved())
+    if json:
+        print_json(names)
+    else:
+        typer.echo(f"approved {len(names)} tools of {server}: {', '.join(names)}")
+
+
+@app.command("mcp")
+def offer(
+    tools: Annotated[str, typer.Option("--tools", help="Names, separated by commas. Default: all.")] = "",
+) -> None:
+    """Offer the tools to another program, as an MCP server on stdin and stdout. Where the policy says ask, it is no."""
+    from ...tools.mcp.offering import serve_stdio
+    from .toolboxes import opened_toolbox, options_of
+
+    options = options_of(load().settings)
+    names = [name.strip() for name in tools.split(",") if name.strip()] or None
+
+    async def serve() -> None:
+        async with opened_toolbox(options, needed=names) as box:
+            await serve_stdio(box, names)
+
+    asyncio.run(serve())

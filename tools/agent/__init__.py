@@ -1,0 +1,1 @@
+"""The agent: a chat model of a tunechat server, LangChain's agent loop, and our policy on what it may run."""
