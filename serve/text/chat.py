@@ -8,6 +8,7 @@ from typing import Any
 
 from ..contract.errors import InvalidRequest
 from .control_tokens import ControlTokens
+from .markup import Markup, Own
 
 MAX_DEPTH = 64
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython", "environment"})
@@ -30,7 +31,7 @@ def clean_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     cleaned = []
     for index, message in enumerate(messages):
         role = message.get("role")
-        if not isinstance(role, str) or role not in ROLES:
+        if not isinstance(role, str) or (role not in ROLES and not isinstance(role, Markup)):
             raise InvalidRequest(
                 f"The role must be one of {', '.join(sorted(ROLES))}.", param=f"messages[{index}].role"
             )
@@ -81,6 +82,10 @@ class Marker:
 
     def value(self, value: Any, *, spare: frozenset[str] = frozenset()) -> Any:
         """A plain copy of the JSON value with every string in it marked, names of fields included."""
+        if isinstance(value, Markup):
+            return "".join(
+                piece if isinstance(piece, Own) else self.value(piece, spare=spare) for piece in value.pieces
+            )
         if isinstance(value, str):
             return self.control.mark(str(value), self.mark, middles=self.middles, spare=spare)
         if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class ModelText:
     """Tokenizer, chat template and detokenizer of one model. Safe to use from several threads.
 
     `vocab_size` counts the rows of the model's output. `eos_token_ids` end an answer. `special_token_ids` make no text
-    unless asked for. `template_hash` is the SHA-256 of the chat template, "" where there is none.
+    unless asked for; `special_tokens` has them by name. `template_source` is the chat template for requests with tools,
+    `template_hash` the SHA-256 of the chat template; both are "" where there is none.
     """
 
     def __init__(self, files: TextFiles) -> None:
@@ -35,6 +36,8 @@ class ModelText:
         self.vocab_size = files.vocab_size
         self.eos_token_ids = files.eos_token_ids
         self.special_token_ids = frozenset(id_ for id_, token in self._vocabulary.added.items() if token.special)
+        self.special_tokens = {self._vocabulary.added[id_].content: id_ for id_ in sorted(self.special_token_ids)}
+        self.template_source = files.templates.get("tool_use") or files.templates.get("default", "")
         self.template_hash = _template_hash(files.templates)
         self.bos_token_id: int | None = files.tokenizer.token_to_id(files.named_tokens.get("bos_token", ""))
         self._prefix = _prefix(files, self.bos_token_id)
@@ -94,10 +97,12 @@ class ModelText:
         detokenizer = self.detokenizer(skip_special=skip_special, continues=continues)
         return detokenizer.push(tokens) + detokenizer.finish()
 
-    def detokenizer(self, *, skip_special: bool = True, continues: bool = False) -> Detokenizer:
+    def detokenizer(
+        self, *, skip_special: bool = True, continues: bool = False, visible: Collection[int] = ()
+    ) -> Detokenizer:
         """Decodes as tokens come. `continues` says that the text goes on from a prompt, so that a space which the
-        tokenizer drops at the beginning of a text is kept."""
-        hidden = self.special_token_ids if skip_special else frozenset()
+        tokenizer drops at the beginning of a text is kept. Special tokens in `visible` make text in any case."""
+        hidden = self.special_token_ids.difference(visible) if skip_special else frozenset()
         strip = "" if continues else self._decoder.strip
         return Detokenizer(self._bytes, hidden=hidden, strip=strip, first=not continues)
 

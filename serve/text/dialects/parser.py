@@ -1,0 +1,238 @@
+"""The text of a turn taken apart as it comes: text, reasoning and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from .call_reader import CallReader
+from .events import CallArguments, CallEnd, CallStart, TextDelta, TurnEvent
+from .form import Form
+from .marker import MarkerSearch
+from .reasoning import Reasoning, ReasoningReader
+
+_SPACE = " \t\n\r"
+
+
+class TurnParser:
+    """Feeds on the text of one turn and gives its events. The same text gives the same events, however it is cut.
+
+    White space next to calls and reasoning belongs to them. What is no call after all is text, its marker included, so
+    nothing is lost. The work is linear in the length of the text.
+
+    `names` are the tools that may be called (None: any, empty: calls are text). `vouched` says that a grammar holds the
+    text: arguments are then passed on as they come, and a call that the end of the text cuts off before its name is
+    known is dropped; else a call is passed on once it is whole and well-formed. `opened` says that the prompt ended
+    inside a reasoning block.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        *,
+        names: Collection[str] | None = None,
+        vouched: bool = False,
+        reasoning: Reasoning | None = None,
+        opened: bool = False,
+    ) -> None:
+        self._form = form
+        self._names = names
+        self._calls = names is None or len(names) > 0
+        self._vouched = vouched
+        self._search = MarkerSearch(form.openers if self._calls else ())
+        self._reasoning = ReasoningReader(reasoning, opened=opened) if reasoning else None
+        self._step: Callable[[], bool] = self._reason if reasoning else self._begin
+        self._events: list[TurnEvent] = []
+        self._rest = ""  # has come and is not dealt with
+        self._space: list[str] = []  # white space that is text only if text follows
+        self._drops_space = False  # white space before the next text belongs to markup
+        self._raw: list[str] = []  # the markup and call under way, to be given back as text
+        self._reader = CallReader(None)
+        self._listed = False
+        self._closable = False  # an opener stands before the block
+        self._started = False
+        self._index = 0
+
+    def push(self, text: str) -> list[TurnEvent]:
+        """The events that are certain after `text`."""
+        self._rest += text
+        while self._rest and self._step():
+            continue
+        return self._take()
+
+    def finish(self) -> list[TurnEvent]:
+        """The events that are left, now that no more text comes."""
+        if self._reasoning is not None and self._step == self._reason:
+            found, rest = self._reasoning.finish(self._rest)
+            self._events += found
+            self._rest = rest
+        is_inside = self._step in (self._open, self._call, self._after)
+        if self._started:
+            self._events.append(CallEnd(self._index, complete=False))
+        elif not (is_inside and self._vouched):
+            self._say("".join(self._raw) + self._rest)
+            if not self._drops_space:
+                self._put("".join(self._space))
+        self._raw, self._rest, self._space, self._started = [], "", [], False
+        self._step = self._text
+        return self._take()
+
+    def _reason(self) -> bool:
+        """Before and inside the reasoning block."""
+        if self._reasoning is None:
+            return False
+        found, self._rest = self._reasoning.push(self._rest)
+        self._events += found
+        if not self._reasoning.done:
+            return False
+        self._drops_space = self._reasoning.found
+        self._step = self._begin
+        return True
+
+    def _begin(self) -> bool:
+        """Where the answer begins, and a call may stand without an opener."""
+        if not (self._form.bare and self._calls):
+            self._step = self._text
+            return True
+        body = self._rest.lstrip(_SPACE)
+        self._space.append(self._rest[: len(self._rest) - len(body)])
+        self._rest = body
+        if not body:
+            return False
+        self._step = self._text
+        if body[0] == "{":
+            self._enter([])
+        return True
+
+    def _text(self) -> bool:
+        before, word, self._rest = self._search.split(self._rest)
+        self._say(before)
+        if word:
+            self._listed = word.endswith("[")
+            self._closable = True
+            self._raw = [word]
+            self._step = self._open
+        return bool(word)
+
+    def _open(self) -> bool:
+        """Behind an opener, or behind the comma of a list: before a call."""
+        body = self._rest.lstrip(_SPACE)
+        self._raw.append(self._rest[: len(self._rest) - len(body)])
+        self._rest = body
+        if not body:
+            return False
+        if body[0] == "[" and not self._listed:
+            self._listed = True
+            self._raw.append("[")
+            self._rest = body[1:]
+        elif body[0] == "{":
+            self._enter(self._raw)
+        else:
+            self._give_back()
+        return True
+
+    def _call(self) -> bool:
+        reader, text = self._reader, self._rest
+        end = reader.push(text)
+        if not self._started:
+            self._raw.append(text[:end])
+        self._rest = text[end:]
+        if reader.name is not None and (reader.done or (self._vouched and reader.fragments)):
+            self._pass_on()
+        if reader.failed:
+            self._fail()
+        elif reader.done:
+            self._events.append(CallEnd(self._index))
+            self._index += 1
+            self._started = False
+            self._raw = []
+            self._step = self._after
+        return True
+
+    def _after(self) -> bool:
+        """Behind a call: the next of a list, a closer, or text."""
+        rest = self._rest = self._rest.lstrip(_SPACE)
+        if not rest:
+            return False
+        closer = self._form.closer if self._closable else ""
+        if self._listed:
+            if rest[0] == "]":
+                self._listed = False
+                self._rest = rest[1:]
+            elif rest[0] == ",":
+                self._raw, self._rest, self._step = [","], rest[1:], self._open
+            else:
+                self._listed = False
+                self._end_block()
+        elif closer and rest.startswith(closer):
+            self._rest = rest[len(closer) :]
+            self._end_block()
+        elif closer and closer.startswith(rest):
+            return False
+        elif self._form.bare and rest[0] in ";,":
+            self._raw, self._rest, self._step = [rest[0]], rest[1:], self._open
+        elif self._form.bare and rest[0] == "{":
+            self._enter([])
+        else:
+            self._end_block()
+        return True
+
+    def _enter(self, raw: list[str]) -> None:
+        self._raw = raw
+        self._reader = CallReader(self._names)
+        self._step = self._call
+
+    def _end_block(self) -> None:
+        self._closable = False
+        self._drops_space = True
+        self._step = self._text
+
+    def _pass_on(self) -> None:
+        """The call as far as it is known."""
+        if not self._started:
+            self._started = True
+            self._space, self._raw = [], []
+            self._drops_space = True
+            self._events.append(CallStart(self._index, self._reader.name or ""))
+        fragment = "".join(self._reader.fragments)
+        self._reader.fragments.clear()
+        if fragment:
+            self._events.append(CallArguments(self._index, fragment))
+
+    def _fail(self) -> None:
+        """The call went astray: what was announced ends, the rest is text."""
+        if self._started:
+            self._events.append(CallEnd(self._index, complete=False))
+            self._index += 1
+            self._started = False
+        self._give_back()
+
+    def _give_back(self) -> None:
+        raw, self._raw, self._listed = "".join(self._raw), [], False
+        self._closable = False
+        self._step = self._text
+        self._say(raw)
+
+    def _say(self, text: str) -> None:
+        """Text, save for white space at its end, which may belong to what comes next."""
+        if self._drops_space:
+            text = text.lstrip(_SPACE)
+            self._drops_space = not text
+        shown = text.rstrip(_SPACE) if self._calls else text
+        if shown:
+            self._put("".join(self._space) + shown)
+            self._space = []
+        if len(shown) < len(text):
+            self._space.append(text[len(shown) :])
+
+    def _put(self, text: str) -> None:
+        if not text:
+            return
+        last = self._events[-1] if self._events else None
+        if isinstance(last, TextDelta):
+            self._events[-1] = TextDelta(last.text + text)
+        else:
+            self._events.append(TextDelta(text))
+
+    def _take(self) -> list[TurnEvent]:
+        events, self._events = self._events, []
+        return events

@@ -1,0 +1,167 @@
+"""The grammar of one turn: text, reasoning and calls as a dialect writes them, with arguments that match their schemas.
+
+All of it is one text for llguidance (its dialect of Lark). Markers that are special tokens of the model stand in it by
+their ids, so that no text can pass for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..grammars.patterns import limits
+from ..grammars.schema import read_schema
+from ..grammars.structure import Structure, combined, json_rule, quoted
+from .form import Form
+from .reasoning import Reasoning, Thinking
+from .tool import Tool
+
+# A small model may go on calling for ever.
+MAX_CALLS = 16
+
+_ANY = "(?s:.*)"
+_GAP = r"/[ \n]{0,4}/"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnGrammar:
+    """Writes the grammars of a form. `special` maps the special tokens of the model to their ids.
+
+    `thinking`: the turn may begin with a reasoning block, or goes on in one that the prompt opened.
+    """
+
+    form: Form
+    special: Mapping[str, int]
+    reasoning: Reasoning | None
+    thinking: Thinking
+
+    def plain(self) -> str:
+        """Free text, without calls."""
+        return self._turn(["answer: TEXT", *self._texts()], first=["first: FIRST"])
+
+    def content(self, content: Structure) -> str:
+        """Text of a given shape, without calls."""
+        return combined(self._turn([f"answer: GAP {content.expression}", f"GAP: {_GAP}"], first=None), content.whole)
+
+    def required(self, tools: Sequence[Tool], *, parallel: bool) -> str:
+        """Calls and nothing else."""
+        rules = [f"answer: GAP {'block' if self.form.bare else 'opened'}", f"GAP: {_GAP}"]
+        return self._turn([*rules, *self._calls(tools, parallel)], first=None)
+
+    def auto(self, tools: Sequence[Tool], *, parallel: bool) -> str:
+        """Free text, or text and then calls. The turn ends with its last call."""
+        opener = self.form.opener
+        rules, answers, firsts = [*self._calls(tools, parallel), *self._texts()], ["TEXT"], ["FIRST"]
+        if self._is_literal(opener):
+            rules += [f"head[lazy]: ANY {quoted(opener)}", self._terminal("ANY")]
+            rules += [f"first_head[lazy]: FIRST_ANY {quoted(opener)}", self._terminal("FIRST_ANY", thinks=True)]
+            answers.append("head behind")
+            firsts.append("first_head behind")
+        else:
+            answers.append("TEXT opened")
+            firsts.append("FIRST opened")
+        if self.form.bare:
+            rules.append(f"GAP: {_GAP}")
+            answers.append("GAP block")
+            firsts.append("block")
+        return self._turn([f"answer: {' | '.join(answers)}", *rules], first=[f"first: {' | '.join(firsts)}"])
+
+    def auto_content(self, tools: Sequence[Tool], content: Structure, *, parallel: bool) -> str:
+        """Text of a given shape, or calls."""
+        rules = ["answer: GAP (structured | opened)", f"structured: {content.expression}", f"GAP: {_GAP}"]
+        return combined(self._turn([*rules, *self._calls(tools, parallel)], first=None), content.whole)
+
+    def _turn(self, rules: list[str], first: list[str] | None) -> str:
+        """The whole grammar: `answer` is what follows reasoning, `first` what stands where there may be some (None: the
+        same)."""
+        if self.reasoning is None or self.thinking == "no":
+            return "\n".join(["start: answer", *rules])
+        opener, closer = self.reasoning.opener, self.reasoning.closer
+        if closer in self.special:
+            ending = [f"ending: THOUGHTS {self._marks(closer)}", f"THOUGHTS: /{_ANY}/"]
+        else:
+            ending = [f"ending[lazy]: /{_ANY}{_escaped(closer)}/"]
+        if self.thinking == "open":
+            return "\n".join(["start: ending answer", *ending, *rules])
+        if opener in self.special or closer in self.special:
+            think = [f"think: {self._marks(opener)} ending", *ending]
+        else:
+            think = [rf"think[lazy]: /\s{{0,8}}{_escaped(opener)}{_ANY}{_escaped(closer)}/"]
+        start = "start: think answer | first" if first else "start: think? answer"
+        return "\n".join([start, *think, *(first or []), *rules])
+
+    def _texts(self) -> list[str]:
+        return [self._terminal("TEXT", openers=True), self._terminal("FIRST", openers=True, thinks=True)]
+
+    def _terminal(self, name: str, *, openers: bool = False, thinks: bool = False) -> str:
+        """Free text without literal openers, and without a beginning that means something else."""
+        parts = [f"/{_ANY}/"]
+        if openers:
+            literals = filter(self._is_literal, self.form.openers)
+            parts += [f"~/{_ANY}{_escaped(opener)}{_ANY}/" for opener in literals]
+        if self.form.bare:
+            parts.append(rf"~/\s*\{{{_ANY}/")
+        if thinks and self.reasoning and self.reasoning.opener not in self.special:
+            parts.append(rf"~/\s*{_escaped(self.reasoning.opener)}{_ANY}/")
+        return f"{name}: {' & '.join(parts)}"
+
+    def _calls(self, tools: Sequence[Tool], parallel: bool) -> list[str]:
+        """`opened`: all calls of a turn with their markers; `behind`: the same without the first opener; `block`: calls
+        of one block."""
+        form = self.form
+        more = MAX_CALLS - 1 if parallel else 0
+        behind = f"{self._marks(form.lead)} block {self._marks(form.tail + form.closer)}"
+        if form.listed:
+            opener = "" if form.opener.endswith("[") else quoted("[")
+            block = f"{opener} call ({quoted(', ')} call){{0,{more}}} {quoted(']')}"
+        elif form.bare:
+            block = f"call ({quoted(form.between)} call){{0,{more}}}"
+        else:
+            block = "call"
+            behind = f"{behind} ({self._marks(form.between + form.opener)} {behind}){{0,{more}}}"
+        rules = [f"opened: {self._marks(form.opener)} behind", f"behind: {behind}"]
+        rules += [f"block: {block}", f"call: {' | '.join(f'call_{index}' for index in range(len(tools)))}"]
+        for index, tool in enumerate(tools):
+            rules.append(f'call_{index}: {quoted(form.head(tool.name))} arguments_{index} "}}"')
+            rules.append(f"arguments_{index}: {arguments_rule(tool)}")
+        return rules
+
+    def _is_literal(self, opener: str) -> bool:
+        """Whether the opener begins as text does, not with a special token."""
+        return not any(opener.startswith(name) for name in self.special)
+
+    def _marks(self, text: str) -> str:
+        """`text` as an expression, with special tokens by their ids."""
+        if not text:
+            return ""
+        names = sorted((name for name in self.special if name and name in text), key=len, reverse=True)
+        pieces = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+        return " ".join(f"<[{self.special[piece]}]>" if piece in names else quoted(piece) for piece in pieces if piece)
+
+
+def arguments_rule(tool: Tool) -> str:
+    """The expression for the arguments of a tool.
+
+    Raises InvalidRequest where its schema is wrong, and, for a strict tool, where it cannot be enforced.
+    """
+    lenient = not tool.strict
+    schema = read_schema(tool.parameters, f"{tool.path}.function.parameters", lenient=lenient)
+    if isinstance(schema, dict) and schema.get("properties") == {} and "additionalProperties" not in schema:
+        schema = {**schema, "additionalProperties": False}
+    rule = json_rule(schema)
+    return json_rule({"type": "object"}) if lenient and not _compiles(rule) else rule
+
+
+@lru_cache(maxsize=512)
+def _compiles(rule: str) -> bool:
+    from llguidance import LLMatcher
+
+    failed, _ = LLMatcher.validate_grammar_with_warnings(f"start: {rule}", limits=limits())
+    return not failed
+
+
+def _escaped(text: str) -> str:
+    """`text` inside a regular expression of Lark."""
+    return re.sub(r"([\\\\.\[\]{}()|*+?^$/])", r"\\\1", text)
