@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PARTS = (
     *(f"serve/{name}" for name in ("settings.py", "cli.py", "commands", "contract", "kernels", "text", "base")),
-    *(f"serve/{name}" for name in ("adapters", "engine", "api")),
+    *(f"serve/{name}" for name in ("text/dialects", "text/grammars", "adapters", "engine", "api")),
     *("tools", "tools/builtin", "tools/mcp", "tools/agent"),
 )
 
