@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.sampling import SamplingParams
+from .constraint import Mask
 from .filters import draw, keep_min_p, keep_top_p, top_k_ids, weights_of
 from .penalties import TokenCounts, apply_penalties, uses_penalties
 from .uniform import uniform
@@ -15,8 +16,10 @@ class Chooser:
     """Turns logits into tokens by the sampling parameters of one sequence.
 
     Order: repetition, frequency and presence penalty, logit bias, ban on stop tokens before `min_tokens`, temperature,
-    top-k, top-p, min-p, one draw. Each filter sees what the one before it left. Draw number i is a function of the seed
-    and i, so the text stays the same when a sequence is preempted and computed again.
+    top-k, top-p, min-p, one draw. Each filter sees what the one before it left. The mask of a grammar comes after the
+    bias, so that the filters see only what the grammar allows; and where it allows nothing but the end, `min_tokens`
+    gives way. Draw number i is a function of the seed and i, so the text stays the same when a sequence is preempted
+    and computed again.
     """
 
     def __init__(self, params: SamplingParams, prompt: list[int]) -> None:
@@ -36,14 +39,15 @@ class Chooser:
         if self._counts is not None:
             self._counts.add(token)
 
-    def choose(self, logits: NDArray[np.float32], index: int) -> int:
+    def choose(self, logits: NDArray[np.float32], index: int, mask: Mask | None = None) -> int:
         """Token number `index` of the completion from the model's logits, float32 [vocab], which stay as they are.
 
-        Greedy takes the lowest id among equals. Raises FloatingPointError for logits without a finite maximum.
+        Greedy takes the lowest id among equals. Raises FloatingPointError for logits without a finite maximum, also
+        among those that `mask` leaves.
         """
         if not np.isfinite(logits.max()):
             raise FloatingPointError("logits are not finite")
-        row = self._adjusted(logits, index)
+        row = self._adjusted(logits, index, mask)
         params = self._params
         if params.is_greedy:
             return int(row.argmax())
@@ -54,17 +58,30 @@ class Chooser:
         drawn = draw(weights, uniform(params.seed, index))
         return drawn if ids is None else int(ids[drawn])
 
-    def _adjusted(self, logits: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+    def _adjusted(self, logits: NDArray[np.float32], index: int, mask: Mask | None) -> NDArray[np.float32]:
         bans = self._bans_stops(index)
-        if not self._adjusts and not bans:
+        if not self._adjusts and not bans and mask is None:
             return logits
         row = logits.copy()
         if self._counts is not None:
             apply_penalties(row, self._counts, self._params)
         row[self._bias_ids] += self._bias
-        if bans:
+        if mask is not None:
+            _apply_mask(row, mask, bans_ends=index < self._params.min_tokens)
+        elif bans:
             row[self._stops] = -np.inf
         return row
 
     def _bans_stops(self, index: int) -> bool:
         return index < self._params.min_tokens and len(self._stops) > 0
+
+
+def _apply_mask(row: NDArray[np.float32], mask: Mask, *, bans_ends: bool) -> None:
+    np.copyto(row, -np.inf, where=mask.banned)
+    if bans_ends:
+        kept = row[mask.ends]
+        row[mask.ends] = -np.inf
+        if np.isneginf(row.max()):
+            row[mask.ends] = kept
+    if not np.isfinite(row.max()):
+        raise FloatingPointError("no logit that the grammar allows is finite")

@@ -1,4 +1,8 @@
-"""Log-probabilities for the user: of the model's own distribution, before temperature, penalties, bias and filters."""
+"""Log-probabilities for the user: of the model's own distribution, before temperature, penalties, bias and filters.
+
+That holds under a grammar too: what it forbids keeps its probability, so that the numbers still tell how sure the model
+was, and none of them is minus infinity, which JSON cannot say.
+"""
 
 from __future__ import annotations
 

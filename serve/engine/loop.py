@@ -28,6 +28,9 @@ from .adapter_flow import AdapterDevice, AdapterFlow
 from .adapter_loader import AdapterRead
 from .batch import Batch
 from .block_pool import BlockPool, IntegrityError
+from .grammar_compiler import GrammarCompiled
+from .grammar_flow import GrammarFlow
+from .mask_thread import await_masks
 from .memory import drop_caches, is_out_of_memory, resident_bytes
 from .options import EngineOptions
 from .plan import Plan, assemble
@@ -37,10 +40,12 @@ from .scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
     import torch
+    from llguidance import LLTokenizer
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 1.0
+_MASK_SECONDS = 0.05
 _STEPS_BEFORE_GROWTH = 64
 _FAILURES_IN_A_ROW = 3
 _PREFILL_CHUNK = {"cpu": 64, "cuda": 512}
@@ -53,7 +58,7 @@ _OUT_OF_MEMORY = ErrorRecord(
 )
 
 
-Inbox = SimpleQueue[ToEngine | AdapterRead]
+Inbox = SimpleQueue[ToEngine | AdapterRead | GrammarCompiled]
 
 
 class Runner(AdapterDevice, Protocol):
@@ -68,6 +73,8 @@ class Runner(AdapterDevice, Protocol):
     def vocab_size(self) -> int: ...
 
     def forward(self, batch: Batch) -> torch.Tensor: ...
+
+    def grammar_tokenizer(self) -> LLTokenizer: ...
 
 
 def sequence_limit(runner: Runner) -> int:
@@ -103,6 +110,9 @@ class Engine:
             self.adapters,
         )
         self._flow = AdapterFlow(runner, self.adapters, self.scheduler, done=inbox.put, send=send)
+        self._grammars = GrammarFlow(
+            runner.grammar_tokenizer, runner.vocab_size, self.scheduler, done=inbox.put, report=self._report
+        )
         self._steps = 0
         self._steps_since_shrink = 0
         self._failures = 0
@@ -126,17 +136,17 @@ class Engine:
                 self.scheduler.check_integrity()
                 self._tell_stats()
                 was_idle = True
-            self.receive(HEARTBEAT_SECONDS)
+            if not self.receive(HEARTBEAT_SECONDS):
+                # Nobody is there whom it could hold up.
+                self._grammars.warm()
 
     def step(self) -> None:
         """Compute one batch and send what came of it."""
         started = time.monotonic()
+        self._report(self.scheduler.end_by_grammar())
         plan = self.scheduler.schedule()
         if not plan:
-            if not self._flow.is_reading:
-                raise IntegrityError("sequences are there, and none of them can run")
-            # All of them wait for one that is being read; that it was comes as a message.
-            self.receive(HEARTBEAT_SECONDS)
+            self._wait()
             return
         self._flow.install()
         results = self._run(plan)
@@ -145,16 +155,32 @@ class Engine:
         self._steps += 1
         self._busy_seconds += time.monotonic() - started
 
-    def receive(self, wait: float) -> None:
-        """Act on all messages that are there, waiting up to `wait` seconds for the first."""
+    def _wait(self) -> None:
+        """Nothing can be computed now: wait for what has to come first."""
+        late = [sequence.grammar for sequence in self.scheduler.running if sequence.grammar is not None]
+        late = [grammar for grammar in late if grammar.is_late]
+        if late:
+            late[0].wait(_MASK_SECONDS)
+            return
+        if self.scheduler.has_work:
+            if not (self._flow.is_reading or self._grammars.is_compiling):
+                raise IntegrityError("sequences are there, and none of them can run")
+            # An adapter or a grammar is on its way, and comes as a message.
+            self.receive(HEARTBEAT_SECONDS)
+
+    def receive(self, wait: float) -> bool:
+        """Act on all messages that are there, waiting up to `wait` seconds for the first; False if there was none."""
+        received = False
         try:
             message = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
+            received = True
             while True:
                 self._handle(message)
                 message = self._inbox.get_nowait()
         except Empty:
             self._flow.settle()
             self._flow.install()
+        return received
 
     def beat(self) -> None:
         """Show the gateway that the loop turns, once a second."""
@@ -189,11 +215,11 @@ class Engine:
             adapter_evictions=self.adapters.evictions,
         )
 
-    def _handle(self, message: ToEngine | AdapterRead) -> None:
+    def _handle(self, message: ToEngine | AdapterRead | GrammarCompiled) -> None:
         match message:
             case Submit():
                 try:
-                    self.scheduler.add(message)
+                    self._add(message)
                 except TunechatError as error:
                     self._report([SequenceOutput(sequence=message.sequence, error=error.record)])
             case Abort():
@@ -202,13 +228,23 @@ class Engine:
                 self._flow.handle(message)
             case AdapterRead():
                 self._flow.take(message)
+            case GrammarCompiled():
+                self._grammars.take(message)
             case Shutdown():
                 self._stops = True
+
+    def _add(self, submit: Submit) -> None:
+        self._grammars.check(submit.params.grammar)
+        sequence = self.scheduler.add(submit)
+        if submit.params.grammar:
+            self._grammars.open(sequence)
 
     def _run(self, plan: Plan) -> list[Sampled] | None:
         """What the plan gave; None if memory did not suffice, and the next plan will be a smaller one."""
         try:
+            started = time.monotonic()
             logits = self._runner.forward(self._assemble(plan))
+            await_masks(plan, time.monotonic() - started)
             results = sample(plan, logits)
         except Exception as error:
             if not is_out_of_memory(error):

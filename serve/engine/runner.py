@@ -20,11 +20,14 @@ from .batch import Batch
 from .cache import CacheShape, KVCache
 from .compact import CompactModel
 from .device_batch import DeviceBatch
+from .grammar_tokenizer import grammar_tokenizer
 from .options import EngineOptions
 from .packed_adapter import PackedAdapter, pack_adapter
 from .slots import make_slots
 
 if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
     from .generic import GenericModel
 
 DEFAULT_CACHE_BYTES = 1 << 30
@@ -95,6 +98,11 @@ class Runner:
         limits = Limits(max_rank=self.max_adapter_rank)
         adapter = open_by_ref(folder, ref, self.entry.manifest, limits)
         return pack_adapter(adapter, self._model.sites, self._matrix)
+
+    def grammar_tokenizer(self) -> LLTokenizer:
+        """The vocabulary in the form in which grammars are compiled. May be called from any thread. ValueError."""
+        manifest = self.entry.manifest
+        return grammar_tokenizer(self.entry.folder, self.vocab_size, manifest.eos_token_ids)
 
     def install(self, slot: int, adapter: PackedAdapter) -> None:
         """Put an adapter into a slot; for between two steps."""

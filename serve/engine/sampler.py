@@ -27,12 +27,16 @@ _NOT_FINITE = ErrorRecord(
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What one piece of work gave: perhaps a token, perhaps log-probabilities of prompt tokens, or an error."""
+    """What one piece of work gave: perhaps a token, perhaps log-probabilities of prompt tokens, or an error.
+
+    `is_late` says that a token was due and could not be chosen, because its grammar had no mask to give.
+    """
 
     token: int | None = None
     logprob: TokenLogprob | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     error: ErrorRecord | None = None
+    is_late: bool = False
 
 
 _NOTHING = Sampled()
@@ -68,10 +72,16 @@ def _sample(work: Work, rows: Rows) -> Sampled:
     if not work.samples:
         return Sampled(prompt_logprobs=prompt_logprobs)
     row, index = first + len(wanted), work.sequence.generated
-    if work.sequence.chooser.is_argmax(index):
+    grammar = work.sequence.grammar
+    mask = None
+    if grammar is not None:
+        if not grammar.is_ready or grammar.mask is None:
+            return Sampled(prompt_logprobs=prompt_logprobs, is_late=True)
+        mask = grammar.mask
+    if mask is None and work.sequence.chooser.is_argmax(index):
         token = rows.argmax(row)
     else:
-        token = work.sequence.chooser.choose(rows.host[row], index)
+        token = work.sequence.chooser.choose(rows.host[row], index, mask)
     logprob = None if params.logprobs is None else token_logprob(rows.host[row], token, params.logprobs)
     return Sampled(token=token, logprob=logprob, prompt_logprobs=prompt_logprobs)
 

@@ -44,6 +44,8 @@ class Scheduler:
 
     A sequence that uses adapters runs with a slot for each. One whose adapters are not in memory, or find no slot,
     waits and holds up nobody; once it was overtaken too often by others with adapters, younger ones of them wait too.
+    One whose grammar is not compiled yet waits as well, and one that runs and has no mask for its next token sits out
+    the steps until it has.
     """
 
     def __init__(self, pool: BlockPool, limits: Limits, adapters: Residency) -> None:
@@ -66,7 +68,7 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self._by_id)
 
-    def add(self, submit: Submit) -> None:
+    def add(self, submit: Submit) -> Sequence:
         """Queue a sequence. Raises InvalidRequest, ContextLengthExceeded, ModelNotFound or AdapterCapacity for one that
         can never be served."""
         check_request(
@@ -83,6 +85,7 @@ class Scheduler:
         self._by_id[sequence.id] = sequence
         self._wait(sequence)
         self.waiting.add(sequence)
+        return sequence
 
     def abort(self, identity: str) -> None:
         """Drop a sequence and all it holds; unknown ids are ignored."""
@@ -94,12 +97,24 @@ class Scheduler:
     def schedule(self) -> Plan:
         """The work of the next step. Changes nothing that a step which fails would have to undo."""
         self._make_room()
-        decoding = [sequence for sequence in self.running if sequence.remaining == 1]
+        decoding = [sequence for sequence in self.running if sequence.remaining == 1 and not sequence.is_held]
         budget = self.limits.batch_tokens - len(decoding)
         budget = min(budget, self.limits.prefill_chunk if decoding else budget, self.max_prefill)
         prefilling = [sequence for sequence in self.running if sequence.remaining > 1]
         self._admit(prefilling, budget)
         return (*(Work(sequence, sequence.computed, 1) for sequence in decoding), *_share_out(prefilling, budget))
+
+    def end_by_grammar(self) -> list[SequenceOutput]:
+        """End the running sequences to which their grammar allows no more tokens."""
+        outputs = []
+        for sequence in [sequence for sequence in self.running if sequence.grammar is not None]:
+            grammar = sequence.grammar
+            if grammar is None or not grammar.is_over:
+                continue
+            self._drop(sequence)
+            finish = "stop" if grammar.error is None else None
+            outputs.append(self._output(sequence, finish=finish, error=grammar.error))
+        return outputs
 
     def commit(self, plan: Plan, results: list[Sampled]) -> list[SequenceOutput]:
         """Record what a step computed, free what has ended, and give the news."""
@@ -182,6 +197,8 @@ class Scheduler:
                 return
             if budget <= len(prefilling):
                 return
+            if not sequence.may_begin:
+                continue
             if sequence.adapters:
                 if sequence.arrival > closed:
                     continue
@@ -267,16 +284,19 @@ class Scheduler:
             for other in self.waiting:
                 other.enter(self._epochs.of(other.namespace.adapters))
             return self.fail(sequence, result.error)
-        sequence.computed = work.end
+        # Without its logits the last token counts as not computed: it is, once more, in the next step.
+        sequence.computed = work.end - result.is_late
         self._register(sequence)
         if sequence.prompt_logprobs is not None:
             sequence.prompt_logprobs.extend(result.prompt_logprobs)
+        if result.is_late and sequence.grammar is not None:
+            sequence.grammar.is_late = True
         if sequence.remaining:
             return None
         if result.token is None:
             self._drop(sequence)
             return self._output(sequence, finish="length")
-        if result.token in sequence.params.stop_token_ids:
+        if sequence.ends_with(result.token):
             self._drop(sequence)
             return self._output(sequence, finish="stop", stop_token=result.token)
         sequence.append(result.token)
@@ -331,6 +351,8 @@ class Scheduler:
 
     def _drop(self, sequence: Sequence) -> None:
         del self._by_id[sequence.id]
+        if sequence.grammar is not None:
+            sequence.grammar.close()
         if sequence.row >= 0:
             self._release(sequence)
         else:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..contract.messages import Submit, TokenLogprob
 from ..contract.sampling import SamplingParams
 from .chooser import Chooser
+from .constraint import Constraint
 from .prefix import BlockKey, Namespace
 
 NO_ROW = -1
@@ -22,7 +23,8 @@ class Sequence:
     `computed` tokens have their keys and values in the pool. While the sequence runs, `row` is its row of the block
     tables, and its first `registered` blocks can be found in the prefix cache, the last of them as `parent`.
     `adapters` are the digests of those it uses, ascending. `waits_for_adapters` says that others had what it needs when
-    it was last looked at, and that only sequences with adapters can take that from it.
+    it was last looked at, and that only sequences with adapters can take that from it. `grammar` belongs to the
+    generated tokens: it stays where it is when what was computed is lost.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Sequence:
     waits_for_adapters: bool = False
     prompt_logprobs: list[TokenLogprob | None] | None = None
     has_reported: bool = False
+    grammar: Constraint | None = None
 
     @staticmethod
     def of(submit: Submit, arrival: int) -> Sequence:
@@ -78,6 +81,20 @@ class Sequence:
         return self.prompt_logprobs is not None and len(self.prompt_logprobs) < self.prompt_length
 
     @property
+    def may_begin(self) -> bool:
+        """Whether its grammar is there, if it has one."""
+        return not self.params.grammar or (self.grammar is not None and self.grammar.is_compiled)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a step would be in vain, because the mask of its next token is still being computed."""
+        return self.grammar is not None and self.grammar.is_held
+
+    def ends_with(self, token: int) -> bool:
+        """Whether this token ends the text and is no part of it."""
+        return token in self.params.stop_token_ids or (self.grammar is not None and self.grammar.ends_with(token))
+
+    @property
     def is_complete(self) -> bool:
         """Whether it has as many tokens as it may have."""
         return self.generated >= self.params.max_tokens
@@ -89,6 +106,8 @@ class Sequence:
         self.tokens[self.length] = token
         self.length += 1
         self.chooser.observe(token)
+        if self.grammar is not None:
+            self.grammar.advance(token)
 
     def block_key(self, index: int, parent: int | Namespace, block_size: int) -> BlockKey:
         """The key of its block number `index`, which must be full, after the block that `parent` names."""

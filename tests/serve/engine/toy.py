@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from llguidance import LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from tunechat.serve.contract.adapters import AdapterRef
@@ -33,6 +34,23 @@ from tunechat.serve.engine.options import EngineOptions
 from tunechat.serve.engine.process import Send, main
 
 VOCAB = 40
+# What the tokens say where a grammar is at work; the last one ends the text.
+TOKEN_TEXTS = (*'{}[]":, 0123456789abcdefklmnprstuxyz-.', "true", "")
+EOS = VOCAB - 1
+
+
+def toy_text(tokens: Sequence[int]) -> str:
+    return "".join(TOKEN_TEXTS[token] for token in tokens)
+
+
+class _Vocabulary:
+    """What llguidance asks of a tokenizer."""
+
+    eos_token_id, bos_token_id, special_token_ids = EOS, None, (EOS,)
+    tokens = tuple(text.encode() for text in TOKEN_TEXTS)
+
+    def __call__(self, text: bytes) -> list[int]:
+        return [TOKEN_TEXTS.index(chr(byte)) for byte in text if chr(byte) in TOKEN_TEXTS]
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,10 @@ class ToyRunner:
     def uninstall(self, slot: int) -> None:
         assert self.slots[slot] is not None
         self.slots[slot] = None
+
+    def grammar_tokenizer(self) -> LLTokenizer:
+        assert threading.current_thread() is not threading.main_thread()
+        return LLTokenizer(TokenizerWrapper(_Vocabulary()))
 
     def forward(self, batch: Batch) -> torch.Tensor:
         self.steps += 1

@@ -1,0 +1,103 @@
+"""One sequence's place in its grammar, and which tokens may come next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract.errors import ErrorRecord
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+    from .grammar_compiler import CompiledGrammar
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """`banned` is bool [vocab]: which tokens the grammar does not allow now. `ends` are the ids that end the text, if
+    they are not banned."""
+
+    banned: NDArray[np.bool_]
+    ends: NDArray[np.int64]
+
+
+class Constraint:
+    """The grammar of one sequence. Two threads take turns: `is_ready` says that it is the loop's.
+
+    The loop calls `advance` with each token that was chosen, and from then on until `is_ready` it looks at nothing here
+    but `is_ready`. Meanwhile another thread moves the matcher and writes `mask`; or leaves it None and writes `error`,
+    or neither where the text is complete and nothing may follow it.
+    """
+
+    def __init__(self, text: str, stop_token_ids: tuple[int, ...], order: Callable[[Constraint], None]) -> None:
+        self.text = text
+        self.stop_token_ids = stop_token_ids
+        self.tokens: list[int] = []
+        self.consumed = 0
+        self.compiled: CompiledGrammar | None = None
+        self.matcher: LLMatcher | None = None
+        # A matcher that was copied from the compiled grammar shares what it learns with all other copies.
+        self.is_private = False
+        self.cost = 0.0
+        self.mask: Mask | None = None
+        self.error: ErrorRecord | None = None
+        # The loop's own notes: whether a step went by without a mask, and whether anybody still wants one.
+        self.is_late = False
+        self.is_closed = False
+        self._order = order
+        self._ready = threading.Event()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the sequence may begin."""
+        return self.compiled is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `mask` and `error` speak of the token after the last."""
+        return self._ready.is_set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no token can follow: the text is complete, or `error` says what went wrong."""
+        return self.is_ready and self.mask is None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a step in vain is behind it, and the next would be in vain as well."""
+        return self.is_late and not self.is_ready
+
+    def begin(self, compiled: CompiledGrammar) -> None:
+        """Have the first mask computed."""
+        self.compiled = compiled
+        self._order(self)
+
+    def advance(self, token: int) -> None:
+        """Have the mask of the token after this one computed."""
+        self._ready.clear()
+        self.is_late = False
+        self.tokens.append(token)
+        self._order(self)
+
+    def ends_with(self, token: int) -> bool:
+        """Whether this token ends the text and is no part of it."""
+        return self.compiled is not None and token in self.compiled.eos_token_ids
+
+    def close(self) -> None:
+        """Nobody wants any more masks."""
+        self.is_closed = True
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until it is ready; False if it is not within that time."""
+        return self._ready.wait(max(0.0, seconds))
+
+    def publish(self, mask: Mask | None = None, error: ErrorRecord | None = None) -> None:
+        """Hand it over to the loop; for the thread that computes masks."""
+        self.mask, self.error = mask, error
+        self._ready.set()

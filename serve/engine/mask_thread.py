@@ -1,0 +1,137 @@
+"""Computes the masks of grammars on a thread of its own, while the model computes the logits they are for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import PriorityQueue
+
+import numpy as np
+
+from ..contract.errors import ErrorRecord
+from .constraint import Constraint, Mask
+from .grammar_compiler import brief
+from .plan import Plan
+
+logger = logging.getLogger(__name__)
+
+# How long a step of several sequences waits for masks: a share of its own time, and at least so much.
+_SHARE = 0.25
+_LEAST_SECONDS = 0.002
+# Where nobody else would be held up, it is better to wait than to compute the logits twice.
+_ALONE_SECONDS = 0.25
+
+_FAILED = ErrorRecord(
+    code="grammar_failed",
+    message="the grammar of this request could not be followed; the server's log says why",
+    http_status=500,
+)
+
+
+class MaskThread:
+    """One thread that gives constraints their next masks, those first whose last one was quick.
+
+    All matchers are touched on this thread alone once their sequence has begun: copies of one grammar lock each other
+    out, and one that waits for such a lock may hold the interpreter's. `renew` takes a constraint whose matcher has met
+    a limit that it shares with others, and orders it here again.
+    """
+
+    def __init__(self, vocab_size: int, renew: Callable[[Constraint], None]) -> None:
+        self._vocab_size = vocab_size
+        self._renew = renew
+        self._queue: PriorityQueue[tuple[int, int, Constraint]] = PriorityQueue()
+        self._count = 0
+        self._counting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def order(self, constraint: Constraint) -> None:
+        """Have a constraint's mask computed. Returns at once."""
+        with self._counting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="grammar masks", daemon=True)
+                self._thread.start()
+            self._count += 1
+            turn = self._count
+        self._queue.put((int(constraint.cost * 1e6).bit_length(), turn, constraint))
+
+    def _work(self) -> None:
+        while True:
+            _, _, constraint = self._queue.get()
+            if constraint.is_closed:
+                continue
+            started = time.monotonic()
+            try:
+                self._compute(constraint)
+            except BaseException:
+                # A panic in llguidance arrives as an exception that is no Exception. It must cost one request.
+                logger.exception("a mask could not be computed")
+                constraint.publish(error=_FAILED)
+            constraint.cost = time.monotonic() - started
+
+    def _compute(self, constraint: Constraint) -> None:
+        compiled = constraint.compiled
+        if compiled is None:
+            raise RuntimeError("masks are computed after the grammar was compiled")
+        if constraint.matcher is None:
+            compiled.copies += 1
+            constraint.matcher = compiled.matcher.deep_copy()
+        matcher = constraint.matcher
+        while constraint.consumed < len(constraint.tokens) and not matcher.is_error():
+            matcher.consume_token(constraint.tokens[constraint.consumed])
+            constraint.consumed += 1
+        if matcher.is_stopped() and not matcher.is_error():
+            constraint.publish()
+            return
+        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        if matcher.is_error():
+            self._give_up(constraint)
+            return
+        ends = np.array(sorted({*compiled.eos_token_ids, *constraint.stop_token_ids}), dtype=np.int64)
+        banned = np.unpackbits(bits, count=self._vocab_size, bitorder="little") == 0
+        if matcher.is_accepting():
+            banned[ends[ends < self._vocab_size]] = False
+        if banned.all():
+            constraint.publish(error=_dead_end("no token can follow the text"))
+            return
+        constraint.publish(Mask(banned, ends))
+
+    def _give_up(self, constraint: Constraint) -> None:
+        """A matcher has failed. If others may have brought it to its limit, try again with one of its own: what a
+        sequence may write depends on nobody else."""
+        compiled, matcher = constraint.compiled, constraint.matcher
+        if compiled is None or matcher is None:
+            raise RuntimeError("only a matcher can fail")
+        if not constraint.is_private:
+            compiled.is_worn = True
+            if compiled.copies > 1:
+                self._renew(constraint)
+                return
+        reason = matcher.get_error()
+        logger.warning("a grammar failed after %d tokens: %s", len(constraint.tokens), brief(reason))
+        constraint.publish(error=_dead_end(brief(reason)))
+
+
+def await_masks(plan: Plan, seconds: float) -> None:
+    """Wait for the masks that a step of so many seconds needs, as long as is fair to the others in it."""
+    pending = [
+        work.sequence.grammar
+        for work in plan
+        if work.samples and work.sequence.grammar is not None and not work.sequence.grammar.is_ready
+    ]
+    if not pending:
+        return
+    patience = _ALONE_SECONDS if len(pending) == len(plan) else max(_LEAST_SECONDS, _SHARE * seconds)
+    deadline = time.monotonic() + patience
+    for constraint in pending:
+        if not constraint.wait(deadline - time.monotonic()):
+            return
+
+
+def _dead_end(reason: str) -> ErrorRecord:
+    return ErrorRecord(
+        code="grammar_too_complex",
+        message=f"the grammar of this request could not be followed to its end: {reason}; use a simpler one",
+        http_status=400,
+    )
