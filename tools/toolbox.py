@@ -111,6 +111,10 @@ class Toolbox:
         self._record(call, decision, status, seconds, len(content.encode("utf-8", "replace")))
         return ToolResult(call.id, call.name, status, content, seconds, truncated, decision)
 
+    def note_refusal(self, call: ToolCall) -> None:
+        """Writes down that a person refused `call` before it came to `run`."""
+        self._record(call, Decision(Permission.ASK, False, by="user"), Status.REFUSED, 0.0, 0)
+
     async def run_all(
         self,
         calls: Sequence[ToolCall],

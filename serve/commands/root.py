@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import adapters, config, doctor, models, ps, pull, run, serve, tools
+from . import adapters, agent, config, doctor, models, ps, pull, run, serve, tools
 
 app = typer.Typer(
     name="tunechat",
@@ -37,6 +37,7 @@ def _root(
 
 app.command("serve")(serve.serve)
 app.command("run")(run.run)
+app.command("agent")(agent.agent)
 app.command("pull")(pull.pull)
 app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
