@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class AdapterStore:
         check_name(name)
         with _writing(name):
             self.root.mkdir(parents=True, exist_ok=True)
-            self.sweep()
+            self._sweep([name])
             with locked(self._lock(name)), self._staged(name) as staged:
                 checked = copy_in(folder, staged, intake)
                 manifest = self._stored(name, checked.digest)
@@ -171,11 +171,15 @@ class AdapterStore:
         return gone
 
     def sweep(self) -> None:
-        """Removes what writers left behind that died."""
-        leftovers = [(path.name.removeprefix(TEMPORARY).rpartition("-")[0], path) for path in self.root.glob(_LEFT)]
-        leftovers += [(name, path) for name in self._names() for path in (self.root / name).glob(_LEFT)]
+        """Removes what writers left behind that died. `publish` does it for its own name."""
+        staged = {_staged_for(path) for path in self.root.glob(_LEFT)}
+        self._sweep({*self._names(), *filter(_is_name, staged)})
+
+    def _sweep(self, names: Collection[str]) -> None:
+        leftovers = [(name, path) for path in self.root.glob(_LEFT) if (name := _staged_for(path)) in names]
+        leftovers += [(name, path) for name in names for path in (self.root / name).glob(_LEFT)]
         for name, path in leftovers:
-            if not _is_name(name) or path.is_symlink():
+            if path.is_symlink():
                 continue
             with locked_if_free(self._lock(name)) as free:
                 if free and path.is_dir():
@@ -251,6 +255,10 @@ class AdapterStore:
             if path.is_symlink() or not path.is_file() or sha256_of(path) != expected:
                 return file
         return None
+
+
+def _staged_for(path: Path) -> str:
+    return path.name.removeprefix(TEMPORARY).rpartition("-")[0]
 
 
 def _is_name(name: str) -> bool:
