@@ -15,15 +15,15 @@ class MarkerSearch:
         self._parts = frozenset(word[:size] for word in words for size in range(1, len(word)))
         self._longest = max(map(len, self._parts), default=0)
 
-    def split(self, text: str) -> tuple[str, str, str]:
-        """What comes before the first word, the word, and the rest.
+    def split(self, text: str, start: int = 0) -> tuple[str, str, int]:
+        """What comes from `start` on before the first word, the word, and where the rest begins.
 
         Where there is none, the word is "" and the rest is the end of the text that may be the beginning of one.
         """
-        match = self._any.search(text)
+        match = self._any.search(text, start)
         if match:
-            return text[: match.start()], match.group(), text[match.end() :]
-        for size in range(min(self._longest, len(text)), 0, -1):
+            return text[start : match.start()], match.group(), match.end()
+        for size in range(min(self._longest, len(text) - start), 0, -1):
             if text[-size:] in self._parts:
-                return text[:-size], "", text[-size:]
-        return text, "", ""
+                return text[start:-size], "", len(text) - size
+        return text[start:], "", len(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 
 from .call_reader import CallReader
@@ -11,6 +12,7 @@ from .marker import MarkerSearch
 from .reasoning import Reasoning, ReasoningReader
 
 _SPACE = " \t\n\r"
+_SPACES = re.compile(r"[ \t\n\r]*")
 
 
 class TurnParser:
@@ -42,7 +44,9 @@ class TurnParser:
         self._reasoning = ReasoningReader(reasoning, opened=opened) if reasoning else None
         self._step: Callable[[], bool] = self._reason if reasoning else self._begin
         self._events: list[TurnEvent] = []
-        self._rest = ""  # has come and is not dealt with
+        self._shown: list[str] = []  # text behind the last event
+        self._input = ""  # has come
+        self._at = 0  # and is dealt with up to here
         self._space: list[str] = []  # white space that is text only if text follows
         self._drops_space = False  # white space before the next text belongs to markup
         self._raw: list[str] = []  # the markup and call under way, to be given back as text
@@ -54,25 +58,25 @@ class TurnParser:
 
     def push(self, text: str) -> list[TurnEvent]:
         """The events that are certain after `text`."""
-        self._rest += text
-        while self._rest and self._step():
+        self._input, self._at = self._input[self._at :] + text, 0
+        while self._at < len(self._input) and self._step():
             continue
         return self._take()
 
     def finish(self) -> list[TurnEvent]:
         """The events that are left, now that no more text comes."""
+        rest = self._input[self._at :]
         if self._reasoning is not None and self._step == self._reason:
-            found, rest = self._reasoning.finish(self._rest)
+            found, rest = self._reasoning.finish(rest)
             self._events += found
-            self._rest = rest
-        is_inside = self._step in (self._open, self._call, self._after)
+            self._drops_space = self._reasoning.found
         if self._started:
-            self._events.append(CallEnd(self._index, complete=False))
-        elif not (is_inside and self._vouched):
-            self._say("".join(self._raw) + self._rest)
+            self._add(CallEnd(self._index, complete=False))
+        elif self._step != self._after and not (self._vouched and self._step in (self._open, self._call)):
+            self._say("".join(self._raw) + rest)
             if not self._drops_space:
-                self._put("".join(self._space))
-        self._raw, self._rest, self._space, self._started = [], "", [], False
+                self._shown += self._space
+        self._raw, self._input, self._at, self._space, self._started = [], "", 0, [], False
         self._step = self._text
         return self._take()
 
@@ -80,7 +84,8 @@ class TurnParser:
         """Before and inside the reasoning block."""
         if self._reasoning is None:
             return False
-        found, self._rest = self._reasoning.push(self._rest)
+        found, self._input = self._reasoning.push(self._input[self._at :])
+        self._at = 0
         self._events += found
         if not self._reasoning.done:
             return False
@@ -93,18 +98,18 @@ class TurnParser:
         if not (self._form.bare and self._calls):
             self._step = self._text
             return True
-        body = self._rest.lstrip(_SPACE)
-        self._space.append(self._rest[: len(self._rest) - len(body)])
-        self._rest = body
-        if not body:
+        space = self._skip_space()
+        if not self._drops_space:
+            self._space.append(space)
+        if not self._next():
             return False
         self._step = self._text
-        if body[0] == "{":
+        if self._next() == "{":
             self._enter([])
         return True
 
     def _text(self) -> bool:
-        before, word, self._rest = self._search.split(self._rest)
+        before, word, self._at = self._search.split(self._input, self._at)
         self._say(before)
         if word:
             self._listed = word.endswith("[")
@@ -115,33 +120,29 @@ class TurnParser:
 
     def _open(self) -> bool:
         """Behind an opener, or behind the comma of a list: before a call."""
-        body = self._rest.lstrip(_SPACE)
-        self._raw.append(self._rest[: len(self._rest) - len(body)])
-        self._rest = body
-        if not body:
-            return False
-        if body[0] == "[" and not self._listed:
+        self._raw.append(self._skip_space())
+        character = self._next()
+        if character == "[" and not self._listed:
             self._listed = True
             self._raw.append("[")
-            self._rest = body[1:]
-        elif body[0] == "{":
+            self._at += 1
+        elif character == "{":
             self._enter(self._raw)
-        else:
+        elif character:
             self._give_back()
-        return True
+        return bool(character)
 
     def _call(self) -> bool:
-        reader, text = self._reader, self._rest
-        end = reader.push(text)
+        reader, start = self._reader, self._at
+        self._at = reader.push(self._input, start)
         if not self._started:
-            self._raw.append(text[:end])
-        self._rest = text[end:]
+            self._raw.append(self._input[start : self._at])
         if reader.name is not None and (reader.done or (self._vouched and reader.fragments)):
             self._pass_on()
         if reader.failed:
             self._fail()
         elif reader.done:
-            self._events.append(CallEnd(self._index))
+            self._add(CallEnd(self._index))
             self._index += 1
             self._started = False
             self._raw = []
@@ -150,31 +151,38 @@ class TurnParser:
 
     def _after(self) -> bool:
         """Behind a call: the next of a list, a closer, or text."""
-        rest = self._rest = self._rest.lstrip(_SPACE)
-        if not rest:
+        self._skip_space()
+        character = self._next()
+        if not character:
             return False
         closer = self._form.closer if self._closable else ""
-        if self._listed:
-            if rest[0] == "]":
-                self._listed = False
-                self._rest = rest[1:]
-            elif rest[0] == ",":
-                self._raw, self._rest, self._step = [","], rest[1:], self._open
-            else:
-                self._listed = False
-                self._end_block()
-        elif closer and rest.startswith(closer):
-            self._rest = rest[len(closer) :]
-            self._end_block()
-        elif closer and closer.startswith(rest):
-            return False
-        elif self._form.bare and rest[0] in ";,":
-            self._raw, self._rest, self._step = [rest[0]], rest[1:], self._open
-        elif self._form.bare and rest[0] == "{":
+        if self._listed and character == "]":
+            self._listed = False
+            self._at += 1
+        elif (character == "," and self._listed) or (character in ";," and self._form.bare):
+            self._raw, self._step = [character], self._open
+            self._at += 1
+        elif character == "{" and self._form.bare:
             self._enter([])
+        elif closer and not self._listed and self._input.startswith(closer, self._at):
+            self._at += len(closer)
+            self._end_block()
+        elif closer and not self._listed and closer.startswith(self._input[self._at : self._at + len(closer)]):
+            return False
         else:
             self._end_block()
         return True
+
+    def _skip_space(self) -> str:
+        """The white space that comes next, which is passed over."""
+        start = self._at
+        match = _SPACES.match(self._input, start)
+        self._at = match.end() if match else start
+        return self._input[start : self._at]
+
+    def _next(self) -> str:
+        """The next character, "" where it has not come."""
+        return self._input[self._at : self._at + 1]
 
     def _enter(self, raw: list[str]) -> None:
         self._raw = raw
@@ -182,7 +190,7 @@ class TurnParser:
         self._step = self._call
 
     def _end_block(self) -> None:
-        self._closable = False
+        self._listed = self._closable = False
         self._drops_space = True
         self._step = self._text
 
@@ -192,23 +200,23 @@ class TurnParser:
             self._started = True
             self._space, self._raw = [], []
             self._drops_space = True
-            self._events.append(CallStart(self._index, self._reader.name or ""))
+            self._add(CallStart(self._index, self._reader.name or ""))
         fragment = "".join(self._reader.fragments)
         self._reader.fragments.clear()
         if fragment:
-            self._events.append(CallArguments(self._index, fragment))
+            self._add(CallArguments(self._index, fragment))
 
     def _fail(self) -> None:
         """The call went astray: what was announced ends, the rest is text."""
         if self._started:
-            self._events.append(CallEnd(self._index, complete=False))
+            self._add(CallEnd(self._index, complete=False))
             self._index += 1
             self._started = False
         self._give_back()
 
     def _give_back(self) -> None:
-        raw, self._raw, self._listed = "".join(self._raw), [], False
-        self._closable = False
+        raw, self._raw = "".join(self._raw), []
+        self._listed = self._closable = False
         self._step = self._text
         self._say(raw)
 
@@ -219,20 +227,21 @@ class TurnParser:
             self._drops_space = not text
         shown = text.rstrip(_SPACE) if self._calls else text
         if shown:
-            self._put("".join(self._space) + shown)
+            self._shown += [*self._space, shown]
             self._space = []
         if len(shown) < len(text):
             self._space.append(text[len(shown) :])
 
-    def _put(self, text: str) -> None:
-        if not text:
-            return
-        last = self._events[-1] if self._events else None
-        if isinstance(last, TextDelta):
-            self._events[-1] = TextDelta(last.text + text)
-        else:
+    def _add(self, event: TurnEvent) -> None:
+        self._flush()
+        self._events.append(event)
+
+    def _flush(self) -> None:
+        text, self._shown = "".join(self._shown), []
+        if text:
             self._events.append(TextDelta(text))
 
     def _take(self) -> list[TurnEvent]:
+        self._flush()
         events, self._events = self._events, []
         return events

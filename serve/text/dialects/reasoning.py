@@ -60,9 +60,9 @@ class ReasoningReader:
             text = self._begin(body)
             if self.done:
                 return [], text
-        before, word, rest = self._search.split(text)
+        before, word, end = self._search.split(text)
         self.done = bool(word)
-        return self._block(before), rest
+        return self._block(before), text[end:]
 
     def finish(self, text: str) -> tuple[list[ReasoningDelta], str]:
         """What of the block is left, and the rest of `text` that is the answer's."""
