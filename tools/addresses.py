@@ -16,7 +16,11 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_SHARED = ipaddress.ip_network("100.64.0.0/10")
+# Reserved by IANA for special purposes; Python's own list differs from version to version.
+_SPECIAL = tuple(
+    ipaddress.ip_network(text)
+    for text in ("100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "64:ff9b:1::/48", "fec0::/10")
+)
 
 
 def is_public(address: str) -> bool:
@@ -34,7 +38,7 @@ def _is_public(address: Address) -> bool:
         and not address.is_multicast
         and not address.is_reserved
         and not address.is_unspecified
-        and address not in _SHARED
+        and not any(address in network for network in _SPECIAL)
     )
 
 

@@ -42,8 +42,6 @@ class View:
         self._line(f"{mark} {result.name}: {self._short(result.content)}", style)
 
     def end(self, finished: Finished) -> None:
-        if self._within_line:
-            self._out.print()
         used = f"{finished.usage.get('total_tokens', 0)} tokens, {finished.spent.get('calls', 0)} tool calls"
         self._line(f"{finished.model} {finished.system_fingerprint} · {used}".strip(), "dim")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,7 @@ def _built(node: ast.expr, variables: set[str], depth: int) -> Any:
             raise Wrong("only numbers and variables can be used, not truth values")
         case ast.Constant(value=int() as number):
             return sympy.Integer(number)
-        case ast.Constant(value=float() as number):
+        case ast.Constant(value=float() as number) if math.isfinite(number):
             return sympy.Rational(repr(number))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_built(operand, variables, depth + 1)

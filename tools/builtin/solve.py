@@ -15,7 +15,7 @@ from ..processes import Confinement, run_confined
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
-LIMITS = Confinement(seconds=20.0)
+LIMITS = Confinement(seconds=28.0)
 _PROGRAM = Path(__file__).with_name("algebra.py")
 
 Equation = Annotated[str, Field(min_length=1, max_length=300)]
