@@ -184,7 +184,7 @@ def test_a_load_finds_no_room_while_all_that_is_there_is_in_use() -> None:
 
 def test_a_load_does_not_wait_behind_one_that_finds_no_room() -> None:
     harness = engine("a", "b", "c", adapter_bytes=150)
-    ask(harness, "x", "a", tokens=30)
+    ask(harness, "x", "a", tokens=200)
     harness.drain_until("x", 2)
     ask(harness, "stuck", "b", tokens=3)
     while harness.engine.adapters.stuck is None:
