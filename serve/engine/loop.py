@@ -143,10 +143,12 @@ class Engine:
     def step(self) -> None:
         """Compute one batch and send what came of it."""
         started = time.monotonic()
-        self._report(self.scheduler.end_by_grammar())
+        ended = self.scheduler.end_by_grammar()
+        self._report(ended)
         plan = self.scheduler.schedule()
         if not plan:
-            self._wait()
+            if self.scheduler.has_work or not ended:
+                self._wait()
             return
         self._flow.install()
         results = self._run(plan)
@@ -162,11 +164,10 @@ class Engine:
         if late:
             late[0].wait(_MASK_SECONDS)
             return
-        if self.scheduler.has_work:
-            if not (self._flow.is_reading or self._grammars.is_compiling):
-                raise IntegrityError("sequences are there, and none of them can run")
-            # An adapter or a grammar is on its way, and comes as a message.
-            self.receive(HEARTBEAT_SECONDS)
+        if not (self._flow.is_reading or self._grammars.is_compiling):
+            raise IntegrityError("sequences are there, and none of them can run")
+        # An adapter or a grammar is on its way, and comes as a message.
+        self.receive(HEARTBEAT_SECONDS)
 
     def receive(self, wait: float) -> bool:
         """Act on all messages that are there, waiting up to `wait` seconds for the first; False if there was none."""
