@@ -11,9 +11,11 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..adapters.adapter import Limits
+from ..adapters.background import yield_to_requests
 from ..adapters.names import check_name, parse_id
 from ..adapters.origin import check_origin
 from ..adapters.staging import Intake
@@ -57,6 +59,7 @@ class Adapters:
         self._store = None if settings.adapter_store is None else AdapterStore(settings.adapter_store)
         self._taken = frozenset(name.lower() for name in (settings.model, *settings.model_aliases))
         self._changes = Changes()
+        self._intakes = ThreadPoolExecutor(1, thread_name_prefix="adapter intake", initializer=yield_to_requests)
 
     async def open(self, base: BaseManifest) -> None:
         """Serves every stored version that fits `base`. Nothing is read into memory, and one bad one stops no other."""
@@ -110,7 +113,7 @@ class Adapters:
                 before = _stored(store, name)
                 return store.publish(name, folder, intake, activate=False), before
 
-            manifest, before = await asyncio.to_thread(take_in)
+            manifest, before = await asyncio.get_running_loop().run_in_executor(self._intakes, take_in)
             is_new = before is None or manifest not in before.versions
             async with self._restoring(manifest, before.current if before else None, is_new=is_new):
                 await self._load(change, manifest, is_alias=activate)

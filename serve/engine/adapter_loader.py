@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from ..adapters.background import yield_to_requests
 from ..contract.adapters import AdapterRef
 from ..contract.errors import ErrorRecord, TunechatError
 from .known_adapter import HostAdapter
 
 logger = logging.getLogger(__name__)
-
-_NICENESS = 4
 
 _FAILED = ErrorRecord(
     code="adapter_load_failed",
@@ -55,7 +52,7 @@ class AdapterLoader:
         self._orders.put((ref, folder))
 
     def _work(self) -> None:
-        _yield_to_steps()
+        yield_to_requests()
         while True:
             ref, folder = self._orders.get()
             self._done(self._load(ref, folder))
@@ -70,18 +67,3 @@ class AdapterLoader:
             # A file that our checks let through must cost its own requests, not everybody's.
             logger.exception("adapter %s could not be loaded", ref.id)
             return AdapterRead(ref.digest, error=_FAILED)
-
-
-def _yield_to_steps() -> None:
-    """Give this thread a smaller share of a contended core.
-
-    A step is as slow as the slowest of its threads, and there is one for each core: reading beside it takes a core from
-    one of them. Only a little, because this thread may hold the interpreter's lock when it is put aside, and the loop
-    then waits for it. Only Linux has a priority for each thread; elsewhere the call would be about a process.
-    """
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        try:
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
-        except OSError as error:
-            logger.warning("adapters are read at the priority of the steps: %s", error.strerror)
