@@ -116,9 +116,9 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
     """News of one sequence. The output with a `finish` or an `error` is its last one.
 
-    `finish` is "stop" (a stop token, which is not among `tokens`) or "length". `prompt_tokens` and `cached_tokens` are
-    set on every output. `prompt_logprobs` come once, with the first output: one entry a prompt
-    token, None for the first.
+    `finish` is "stop" (a stop token, which is not among `tokens`, or a grammar that is complete) or "length".
+    `prompt_tokens` and `cached_tokens` are set on every output. `prompt_logprobs` come once, with the first output: one
+    entry a prompt token, None for the first.
     """
 
     sequence: str
@@ -158,6 +158,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
 
     `adapters` are those in memory; one that was added and is not among them is on disk. `adapter_loads` counts reads
     from disk, `adapter_installs` moves into a slot, `adapter_evictions` those that had to leave memory for others.
+    `late_masks` counts tokens that had to wait for their grammar's mask beyond their step.
     """
 
     running: int = 0
@@ -177,6 +178,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     adapter_loads: int = 0
     adapter_installs: int = 0
     adapter_evictions: int = 0
+    grammars_compiled: int = 0
+    late_masks: int = 0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):

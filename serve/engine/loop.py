@@ -214,6 +214,8 @@ class Engine:
             adapter_loads=self.adapters.loads,
             adapter_installs=self.adapters.installs,
             adapter_evictions=self.adapters.evictions,
+            grammars_compiled=self._grammars.compiled,
+            late_masks=scheduler.late_masks,
         )
 
     def _handle(self, message: ToEngine | AdapterRead | GrammarCompiled) -> None:

@@ -56,7 +56,7 @@ class Scheduler:
         self.tables = BlockTables(limits.running, width)
         self.waiting = WaitingQueue(limits.patience)
         self.running: list[Sequence] = []
-        self.preemptions = self.aborted = 0
+        self.preemptions = self.aborted = self.late_masks = 0
         self.prompt_tokens = self.cached_prompt_tokens = self.generated_tokens = 0
         self.max_running = limits.running
         self.max_prefill = limits.batch_tokens
@@ -291,6 +291,7 @@ class Scheduler:
             sequence.prompt_logprobs.extend(result.prompt_logprobs)
         if result.is_late and sequence.grammar is not None:
             sequence.grammar.is_late = True
+            self.late_masks += 1
         if sequence.remaining:
             return None
         if result.token is None:
