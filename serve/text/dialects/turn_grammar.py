@@ -96,11 +96,11 @@ class TurnGrammar:
         return [self._terminal("TEXT", openers=True), self._terminal("FIRST", openers=True, thinks=True)]
 
     def _terminal(self, name: str, *, openers: bool = False, thinks: bool = False) -> str:
-        """Free text without literal openers, and without a beginning that means something else."""
+        """Free text without openers, and without a beginning that means something else."""
         parts = [f"/{_ANY}/"]
         if openers:
-            literals = filter(self._is_literal, self.form.openers)
-            parts += [f"~/{_ANY}{_escaped(opener)}{_ANY}/" for opener in literals]
+            # Those that are special tokens too: the parser sees no difference between a token and its name.
+            parts += [f"~/{_ANY}{_escaped(opener)}{_ANY}/" for opener in self.form.openers]
         if self.form.bare:
             parts.append(rf"~/\s*\{{{_ANY}/")
         if thinks and self.reasoning and self.reasoning.opener not in self.special:
@@ -111,22 +111,26 @@ class TurnGrammar:
         """`opened`: all calls of a turn with their markers; `behind`: the same without the first opener; `block`: calls
         of one block."""
         form = self.form
-        more = MAX_CALLS - 1 if parallel else 0
         behind = f"{self._marks(form.lead)} block {self._marks(form.tail + form.closer)}"
         if form.listed:
-            opener = "" if form.opener.endswith("[") else quoted("[")
-            block = f"{opener} call ({quoted(', ')} call){{0,{more}}} {quoted(']')}"
+            bracket = "" if form.opener.endswith("[") else quoted("[")
+            block = f"{bracket} {self._several('call', ', ', parallel)} {quoted(']')}"
         elif form.bare:
-            block = f"call ({quoted(form.between)} call){{0,{more}}}"
+            block = self._several("call", form.between, parallel)
         else:
             block = "call"
-            behind = f"{behind} ({self._marks(form.between + form.opener)} {behind}){{0,{more}}}"
+            behind = self._several(behind, form.between + form.opener, parallel)
         rules = [f"opened: {self._marks(form.opener)} behind", f"behind: {behind}"]
         rules += [f"block: {block}", f"call: {' | '.join(f'call_{index}' for index in range(len(tools)))}"]
         for index, tool in enumerate(tools):
             rules.append(f'call_{index}: {quoted(form.head(tool.name))} arguments_{index} "}}"')
             rules.append(f"arguments_{index}: {arguments_rule(tool)}")
         return rules
+
+    def _several(self, expression: str, between: str, parallel: bool) -> str:
+        """`expression`, and again behind `between` as often as a turn may call."""
+        more = f" ({self._marks(between)} {expression}){{0,{MAX_CALLS - 1}}}" if parallel else ""
+        return expression + more
 
     def _is_literal(self, opener: str) -> bool:
         """Whether the opener begins as text does, not with a special token."""

@@ -85,13 +85,25 @@ def default_tokenizer() -> LLTokenizer | None:
         return LLTokenizer(file.read())
 
 
+@functools.cache
+def _byte_ids() -> dict[int, int]:
+    tokenizer = byte_tokenizer()
+    # 255, which no text holds, marks special tokens inside llguidance.
+    return {tokenizer.decode_bytes([id_])[0]: id_ for id_ in range(256) if tokenizer.decode_bytes([id_])}
+
+
+def spelled(text: str) -> list[int]:
+    """Token ids of the byte tokenizer for plain text, whatever it looks like."""
+    return [_byte_ids()[byte] for byte in text.encode()]
+
+
 def ids_of(tokenizer: LLTokenizer, text: str, special: dict[str, int]) -> list[int]:
     """Token ids of a turn: special tokens where their names stand."""
-    if not special:
+    if tokenizer is not byte_tokenizer():
         return list(tokenizer.tokenize_str(text))
     ids: list[int] = []
-    for piece in re.split(f"({'|'.join(map(re.escape, special))})", text):
-        ids += [special[piece]] if piece in special else tokenizer.tokenize_str(piece)
+    for piece in re.split(f"({'|'.join(map(re.escape, special))})", text) if special else [text]:
+        ids += [special[piece]] if piece in special else spelled(piece)
     return ids
 
 
@@ -181,6 +193,8 @@ _HOSTILE = [
 ]
 words = st.lists(st.sampled_from([*_HOSTILE, "hello", " ", "ab"]) | st.text(max_size=5), max_size=6).map("".join)
 json_text = words.filter(lambda text: not any("\ud800" <= letter <= "\udfff" for letter in text))
+# The grammar wants this one escaped, which JSON does not.
+_typed_text = json_text.filter(lambda text: "\x7f" not in text)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | json_text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(json_text, inner, max_size=3),
@@ -214,8 +228,8 @@ TOOLS = (
 )
 SCHEMAS = {tool.name: dict(tool.parameters) for tool in TOOLS}
 _find = st.fixed_dictionaries(
-    {"text": json_text},
-    optional={"kind": st.sampled_from(["book", "map"]), "tags": st.lists(json_text, max_size=3)},
+    {"text": _typed_text},
+    optional={"kind": st.sampled_from(["book", "map"]), "tags": st.lists(_typed_text, max_size=3)},
 )
 tool_calls = st.one_of(
     st.builds(lambda a, b: Call.of("add", {"a": a, "b": b}), st.integers(-(10**9), 10**9), st.integers(-99, 99)),
