@@ -51,7 +51,7 @@ def as_plain_turns(messages: Sequence[Message], form: Form, result: tuple[str, s
     """The messages with calls and results written into the content, for templates that know only users and assistants.
 
     A call is written as the model would write it. Results that follow one another become one message of the user,
-    each between the two texts of `result`, so that roles alternate.
+    together with what the user says next, each between the two texts of `result`: roles must alternate.
     """
     turns: Messages = []
     names: dict[str, str] = {}
@@ -73,6 +73,10 @@ def as_plain_turns(messages: Sequence[Message], form: Form, result: tuple[str, s
                 turns[-1]["content"] = Markup(turns[-1]["content"], Own("\n"), content)
                 continue
             copy = {"role": "user", "content": content}
+        elif was_result and message.get("role") == "user" and isinstance(copy.get("content"), str):
+            turns[-1]["content"] = Markup(turns[-1]["content"], Own("\n\n"), copy["content"])
+            was_result = False
+            continue
         was_result = is_result
         turns.append(copy)
     return turns
