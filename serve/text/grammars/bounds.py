@@ -29,6 +29,8 @@ def check_bounds(value: Any, path: str) -> None:
             levels.pop()
             names.pop()
             continue
+        if isinstance(name, str):
+            _check_text(name, path, names[:-1])
         names[-1] = name
         values += 1
         characters += len(name) if isinstance(name, str) else 0
@@ -43,8 +45,6 @@ def check_bounds(value: Any, path: str) -> None:
             names.append("" if is_object else 0)
         else:
             _check_scalar(item, path, names)
-        if isinstance(name, str):
-            _check_text(name, path, names[:-1])
         if characters > MAX_CHARACTERS or values > MAX_VALUES:
             raise InvalidRequest(
                 f"This is too large: at most {MAX_CHARACTERS} characters and {MAX_VALUES} values.", param=path

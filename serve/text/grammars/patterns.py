@@ -28,8 +28,11 @@ def check_pattern(pattern: Any, path: str) -> None:
 def _problem(pattern: str) -> str:
     from llguidance import LLMatcher
 
-    found = LLMatcher.validate_grammar(LLMatcher.grammar_from_regex(pattern), limits=limits())
-    return "" if not found or found.startswith("WARNING") else " ".join(found.split())[:MAX_TOLD] + "."
+    failed, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_regex(pattern), limits=limits())
+    if not failed:
+        return ""
+    told = " ".join(messages[0].partition("\n   1 |")[0].rpartition("error:")[2].split())
+    return told[:MAX_TOLD] + "."
 
 
 @lru_cache(maxsize=1)

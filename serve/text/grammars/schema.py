@@ -65,7 +65,7 @@ class _Reader:
             elif key in ENFORCED:
                 kept, result = self._keyword(key, item, where, f"{place}/{_escaped(key)}")
                 if kept:
-                    copy[key] = result
+                    copy["anyOf" if key == "oneOf" and self._lenient and "anyOf" not in value else key] = result
         self._note_combination(copy)
         return copy
 
