@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,8 @@ class Chooser:
         Greedy takes the lowest id among equals. Raises FloatingPointError for logits without a finite maximum, also
         among those that `mask` leaves.
         """
+        if mask is not None and self._params.is_greedy and not self._adjusts and index >= self._params.min_tokens:
+            return _masked_argmax(logits, mask)
         if not np.isfinite(logits.max()):
             raise FloatingPointError("logits are not finite")
         row = self._adjusted(logits, index, mask)
@@ -76,8 +80,16 @@ class Chooser:
         return index < self._params.min_tokens and len(self._stops) > 0
 
 
+def _masked_argmax(logits: NDArray[np.float32], mask: Mask) -> int:
+    row = logits + mask.bias
+    best = int(row.argmax())
+    if not math.isfinite(row[best]):
+        raise FloatingPointError("no logit that the grammar allows is finite")
+    return best
+
+
 def _apply_mask(row: NDArray[np.float32], mask: Mask, *, bans_ends: bool) -> None:
-    np.copyto(row, -np.inf, where=mask.banned)
+    row += mask.bias
     if bans_ends:
         kept = row[mask.ends]
         row[mask.ends] = -np.inf
