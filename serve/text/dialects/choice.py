@@ -13,13 +13,14 @@ from .generic import Generic
 from .hermes import Hermes
 from .internlm import InternLM
 from .llama import Llama
-from .mistral import Mistral
+from .mistral import Mistral, MistralNamed
 from .native import takes_tools
 from .phi import Phi
 from .reasoning import Reasoning
 
 # In the order in which they are tried; the last one takes all.
-FAMILIES: tuple[Family, ...] = (Hermes(), Llama(), Mistral(), InternLM(), Phi(), Gemma(), Generic())
+FAMILIES: tuple[Family, ...] = (Hermes(), Llama(), Mistral(), MistralNamed(), InternLM(), Phi(), Gemma(), Generic())
+REASONING = (Reasoning(), Reasoning("[THINK]", "[/THINK]", lead="", gap=""))
 NAMES: tuple[str, ...] = tuple(family.name for family in FAMILIES)
 
 
@@ -40,7 +41,7 @@ def make_dialect(
     family: Family, template: str, special: Mapping[str, int], *, system_role: bool = True, native: bool = True
 ) -> Dialect:
     """The dialect of a family for a model with this template and these special tokens."""
-    reasoning = Reasoning() if Reasoning().closer in template else None
+    reasoning = next((markers for markers in REASONING if markers.closer in template), None)
     is_native = native and takes_tools(template) and family.name != Generic.name
     return Dialect(family, family.form(special), special, is_native, reasoning, system_role)
 

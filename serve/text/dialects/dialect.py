@@ -41,7 +41,7 @@ class Dialect:
     @property
     def visible_special_tokens(self) -> frozenset[int]:
         """Ids of special tokens that the parser must see as text: the markers of calls and reasoning."""
-        marks = [*self.form.openers, self.form.closer]
+        marks = [*self.form.openers, self.form.closer, self.form.infix]
         if self.reasoning:
             marks += [self.reasoning.opener, self.reasoning.closer]
         return frozenset(id_ for token, id_ in self.special.items() if any(token in mark for mark in marks))

@@ -16,7 +16,8 @@ class Form:
     `openers` begin a block of calls, the first of them is the one that is written; one that ends in `[` has the bracket
     of the array in it. `closer` ends a block; it may be missing in what a model writes. `lead` and `tail` are the white
     space inside a block. It holds one call, or a JSON array of calls where `listed`. `between` stands between two
-    blocks, and `gap` between text and the first. `key` names the arguments.
+    blocks, and `gap` between text and the first. `key` names the arguments. With
+    `infix`, a call is no object but a name and the arguments, with this between them.
 
     With `bare`, a turn that is calls and nothing else has no opener and no closer, and a block may hold several calls,
     with `between` between them.
@@ -29,6 +30,7 @@ class Form:
     between: str = ""
     gap: str = ""
     key: str = "arguments"
+    infix: str = ""
     listed: bool = False
     bare: bool = False
 
@@ -37,13 +39,24 @@ class Form:
         """The opener that is written, "" where the form has none."""
         return self.openers[0] if self.openers else ""
 
+    @property
+    def foot(self) -> str:
+        """What stands behind the arguments."""
+        return "" if self.infix else "}"
+
+    def spelled(self, name: str) -> str:
+        """The name of a tool as it stands in `head`."""
+        return name if self.infix else json.dumps(name)[1:-1]
+
     def head(self, name: str) -> str:
-        """The text of a call of `name` before its arguments; after them comes `}`."""
+        """The text of a call of `name` before its arguments."""
+        if self.infix:
+            return name + self.infix
         return f'{{"name": {json.dumps(name)}, {json.dumps(self.key)}: '
 
     def render(self, text: str, calls: Sequence[Call]) -> str:
         """A turn as the family writes it: text, then calls."""
-        bodies = [f"{self.head(call.name)}{call.canonical()}}}" for call in calls]
+        bodies = [f"{self.head(call.name)}{call.canonical()}{self.foot}" for call in calls]
         if not bodies:
             return text
         before = text + self.gap if text else ""

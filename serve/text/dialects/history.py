@@ -87,7 +87,7 @@ def written(form: Form, text: str, calls: Sequence[Call]) -> Markup:
     pieces: list[str] = []
     rest = form.render(text, calls)
     inside = [text] if text else []
-    inside += [part for call in calls for part in (form.head(call.name), call.canonical())]
+    inside += [part for call in calls for part in (form.spelled(call.name), call.canonical()) if part]
     for part in inside:
         before, _, rest = rest.partition(part)
         pieces += [Own(before), part]

@@ -1,4 +1,4 @@
-"""Mistral and Mixtral, tokenizers of version 3 and later: [TOOL_CALLS] and a list of calls."""
+"""Mistral's models: [TOOL_CALLS] and a list of calls, or, since version 11 of their tokenizers, a name and [ARGS]."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ class Mistral(Native):
                 copy["tool_calls"] = [{**call, "id": nine(call.get("id"))} for call in message["tool_calls"]]
             adapted.append(copy)
         return adapted
+
+
+class MistralNamed(Mistral):
+    """The newer form: every call has the special token in front, and another between its name and arguments."""
+
+    name: ClassVar[str] = "mistral11"
+
+    def matches(self, template: str, special: Mapping[str, int]) -> bool:
+        return "[TOOL_CALLS]" in template and "[ARGS]" in template
+
+    def form(self, special: Mapping[str, int]) -> Form:
+        return Form(("[TOOL_CALLS]",), infix="[ARGS]")
 
 
 def nine(id_: Any) -> str:

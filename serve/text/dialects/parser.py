@@ -9,6 +9,7 @@ from .call_reader import CallReader
 from .events import CallArguments, CallEnd, CallStart, TextDelta, TurnEvent
 from .form import Form
 from .marker import MarkerSearch
+from .named_reader import NamedReader
 from .reasoning import Reasoning, ReasoningReader
 
 _SPACE = " \t\n\r"
@@ -50,7 +51,7 @@ class TurnParser:
         self._space: list[str] = []  # white space that is text only if text follows
         self._drops_space = False  # white space before the next text belongs to markup
         self._raw: list[str] = []  # the markup and call under way, to be given back as text
-        self._reader = CallReader(None)
+        self._reader: CallReader | NamedReader = CallReader(None)
         self._listed = False
         self._closable = False  # an opener stands before the block
         self._started = False
@@ -122,7 +123,9 @@ class TurnParser:
         """Behind an opener, or behind the comma of a list: before a call."""
         self._raw.append(self._skip_space())
         character = self._next()
-        if character == "[" and not self._listed:
+        if self._form.infix and character:
+            self._enter(self._raw)
+        elif character == "[" and not self._listed:
             self._listed = True
             self._raw.append("[")
             self._at += 1
@@ -186,7 +189,8 @@ class TurnParser:
 
     def _enter(self, raw: list[str]) -> None:
         self._raw = raw
-        self._reader = CallReader(self._names)
+        infix = self._form.infix
+        self._reader = NamedReader(self._names, infix) if infix else CallReader(self._names)
         self._step = self._call
 
     def _end_block(self) -> None:

@@ -15,10 +15,12 @@ _SPACE = " \t\n\r"
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """The markers of a reasoning block."""
+    """The markers of a reasoning block, and the white space that models write inside it and behind it."""
 
     opener: str = "<think>"
     closer: str = "</think>"
+    lead: str = "\n"
+    gap: str = "\n\n"
 
     def after(self, prompt: str) -> Thinking:
         """Whether a turn after `prompt` (its end is enough) may begin with a block, goes on in one, or has had its."""
@@ -29,7 +31,7 @@ class Reasoning:
 
     def render(self, reasoning: str) -> str:
         """A block as models write it, with the white space that follows."""
-        return f"{self.opener}\n{reasoning}\n{self.closer}\n\n" if reasoning else ""
+        return f"{self.opener}{self.lead}{reasoning}{self.lead}{self.closer}{self.gap}" if reasoning else ""
 
 
 class ReasoningReader:

@@ -123,7 +123,8 @@ class TurnGrammar:
         rules = [f"opened: {self._marks(form.opener)} behind", f"behind: {behind}"]
         rules += [f"block: {block}", f"call: {' | '.join(f'call_{index}' for index in range(len(tools)))}"]
         for index, tool in enumerate(tools):
-            rules.append(f'call_{index}: {quoted(form.head(tool.name))} arguments_{index} "}}"')
+            foot = self._marks(form.foot)
+            rules.append(f"call_{index}: {self._marks(form.head(tool.name))} arguments_{index} {foot}")
             rules.append(f"arguments_{index}: {arguments_rule(tool)}")
         return rules
 

@@ -35,6 +35,7 @@ TEMPLATES = {
     "hermes": "{% if tools %}{{ tools | tojson }} <tool_call></tool_call>{% endif %}<think></think>",
     "llama3": '{% if tools %}{{ tools }}{% endif %}ipython {"name": , "parameters": }',
     "mistral": "{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS][/INST]",
+    "mistral11": "{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS][ARGS][/INST]",
     "internlm2": "<|im_start|>",
     "phi4-mini": "{{ message['tools'] }}<|tool|><|/tool|>",
     "gemma": "<start_of_turn>",
@@ -44,6 +45,7 @@ NAMES = tuple(TEMPLATES)
 _MARKERS = {
     "llama3": ("<|python_tag|>", "<|eom_id|>"),
     "mistral": ("[TOOL_CALLS]", "[INST]"),
+    "mistral11": ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"),
     "internlm2": ("<|action_start|>", "<|action_end|>", "<|plugin|>", "<|interpreter|>"),
     "phi4-mini": ("<|tool_call|>", "<|/tool_call|>", "<|tool|>"),
 }

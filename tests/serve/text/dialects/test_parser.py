@@ -163,6 +163,12 @@ def test_families_have_forms_of_their_own() -> None:
     assert parsed('{"answer": 1}', "llama3") == ("", '{"answer": 1}', [])
     assert len(parsed(f"[TOOL_CALLS][{call},{call}]", "mistral")[2]) == 2
     assert len(parsed(f"[TOOL_CALLS]{call}", "mistral")[2]) == 1
+    assert parsed('[TOOL_CALLS]a[CALL_ID]x7[ARGS] {"k":1}[TOOL_CALLS]b[ARGS]{}', "mistral11")[1:] == (
+        "",
+        [("a", {"k": 1}, True), ("b", {}, True)],
+    )
+    for wrong in ("[TOOL_CALLS]a{}", "[TOOL_CALLS][ARGS]{}", "[TOOL_CALLS]a[ARGS][]", "[TOOL_CALLS]" + "a" * 900):
+        assert parsed(wrong, "mistral11") == ("", wrong, [])
     assert len(parsed(f"So.<|action_start|><|plugin|>\n{call}<|action_end|>", "internlm2")[2]) == 1
     assert len(parsed(f"functools[{call}]", "phi4-mini")[2]) == 1
     assert parsed("import functools", "phi4-mini") == ("", "import functools", [])
