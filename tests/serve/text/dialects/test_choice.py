@@ -15,7 +15,7 @@ from tunechat.serve.text.dialects import NAMES, Call, Dialect, Tool, ToolChoice,
 
 from .. import templates
 from ..conftest import CHATML, make_tokenizer, write_entry
-from .families import TEMPLATES, special_of
+from .families import TEMPLATES, accepts, read, special_of, summary
 
 MISTRAL = """{{ bos_token }}{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}
 {%- for message in messages %}{% if message.role == 'user' %}[INST]{{ message.content }}[/INST]
@@ -204,3 +204,35 @@ def test_no_user_can_write_a_call(model: Callable[..., ModelText]) -> None:
 def test_the_default_model_is_told_in_words(default_text: ModelText) -> None:
     dialect = choose_dialect(default_text)
     assert dialect.name == "generic" and dialect.system_role
+
+
+@pytest.mark.parametrize(
+    ("template", "special", "end"),
+    [
+        (templates.QWEN, (), "<|im_end|>"),
+        (templates.LLAMA, ("<|python_tag|>",), "<|im_end|>"),
+        (MISTRAL, ("[TOOL_CALLS]",), "</s>"),
+        (CHATML, INTERNLM_TOKENS, "<|im_end|>"),
+        (PHI, ("<|tool_call|>", "<|/tool_call|>"), "<|end|>"),
+        (CHATML, (), "<|im_end|>"),
+    ],
+)
+def test_what_is_trained_is_what_is_read(
+    model: Callable[..., ModelText], template: str, special: tuple[str, ...], end: str
+) -> None:
+    """The turn that the template makes of a message with a call is one that the parser and the grammar take."""
+    text = model(template, *special)
+    dialect = choose_dialect(text)
+    call = {"id": "abcdefghi", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+    chat = [{"role": "user", "content": "Rain?"}]
+    messages, tools = dialect.prepare([*chat, {"role": "assistant", "tool_calls": [call]}], [WEATHER])
+    whole = text.encode_chat(messages, tools=tools, add_generation_prompt=False)
+    messages, tools = dialect.prepare(chat, [WEATHER])
+    prompt = text.encode_chat(messages, tools=tools)
+    shown = text.detokenizer(continues=True, visible=[*dialect.visible_special_tokens, text.special_tokens[end]])
+    turn = shown.push(whole[len(prompt) :]).partition(end)[0].removeprefix("<|assistant|>")
+    thinking = dialect.thinking(text.decode(prompt, skip_special=False))
+    events = read(dialect.parser([WEATHER], thinking=thinking), [turn])
+    assert summary(events) == ("", "", [("weather", {"city": "Rome"}, True)])
+    if not special:
+        assert accepts(dialect.grammar([WEATHER], thinking=thinking), turn, {})
