@@ -32,14 +32,24 @@ class Constraint:
 
     The loop calls `advance` with each token that was chosen, and from then on until `is_ready` it looks at nothing here
     but `is_ready`. Meanwhile another thread moves the matcher and writes `mask`; or leaves it None and writes `error`,
-    or neither where the text is complete and nothing may follow it.
+    or neither where the text is complete and nothing may follow it. `forced` are tokens that come before all that,
+    because the grammar allowed one only in their places; it stays empty unless `may_force`.
     """
 
-    def __init__(self, text: str, stop_token_ids: tuple[int, ...], order: Callable[[Constraint], None]) -> None:
+    def __init__(
+        self,
+        text: str,
+        stop_token_ids: tuple[int, ...],
+        order: Callable[[Constraint], None],
+        *,
+        may_force: bool = False,
+    ) -> None:
         self.text = text
         self.stop_token_ids = stop_token_ids
         self.tokens: list[int] = []
         self.consumed = 0
+        self.may_force = may_force
+        self.forced: tuple[int, ...] = ()
         self.compiled: CompiledGrammar | None = None
         self.matcher: LLMatcher | None = None
         # A matcher that was copied from the compiled grammar shares what it learns with all other copies.
@@ -60,13 +70,13 @@ class Constraint:
 
     @property
     def is_ready(self) -> bool:
-        """Whether `mask` and `error` speak of the token after the last."""
+        """Whether `mask` and `error` speak of the token after the last, or after `forced`."""
         return self._ready.is_set()
 
     @property
     def is_over(self) -> bool:
         """Whether no token can follow: the text is complete, or `error` says what went wrong."""
-        return self.is_ready and self.mask is None
+        return self.is_ready and self.mask is None and not self.forced
 
     @property
     def is_held(self) -> bool:
@@ -79,10 +89,13 @@ class Constraint:
         self._order(self)
 
     def advance(self, token: int) -> None:
-        """Have the mask of the token after this one computed."""
-        self._ready.clear()
+        """Have the mask of the token after this one computed, unless it was forced: then that was done already."""
         self.is_late = False
         self.tokens.append(token)
+        if self.forced:
+            self.forced = self.forced[1:]
+            return
+        self._ready.clear()
         self._order(self)
 
     def ends_with(self, token: int) -> bool:
@@ -97,7 +110,7 @@ class Constraint:
         """Waits until it is ready; False if it is not within that time."""
         return self._ready.wait(max(0.0, seconds))
 
-    def publish(self, mask: Mask | None = None, error: ErrorRecord | None = None) -> None:
+    def publish(self, mask: Mask | None = None, error: ErrorRecord | None = None, forced: tuple[int, ...] = ()) -> None:
         """Hand it over to the loop; for the thread that computes masks."""
-        self.mask, self.error = mask, error
+        self.mask, self.error, self.forced = mask, error, forced
         self._ready.set()

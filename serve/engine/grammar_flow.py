@@ -63,7 +63,9 @@ class GrammarFlow:
     def open(self, sequence: Sequence) -> None:
         """Give a sequence that waits the constraint of its parameters, as soon as its grammar is compiled."""
         params = sequence.params
-        sequence.grammar = Constraint(params.grammar, params.stop_token_ids, self._masks.order)
+        # Log-probabilities are wanted for every token, and forced ones are never looked up in any logits.
+        may_force = params.logprobs is None
+        sequence.grammar = Constraint(params.grammar, params.stop_token_ids, self._masks.order, may_force=may_force)
         known = self._known.get(params.grammar)
         if isinstance(known, CompiledGrammar) and not known.is_worn:
             self._known.move_to_end(params.grammar)

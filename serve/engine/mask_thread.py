@@ -10,6 +10,7 @@ from heapq import heappop, heappush
 from queue import SimpleQueue
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..contract.errors import ErrorRecord
 from .constraint import Constraint, Mask
@@ -23,6 +24,8 @@ _SHARE = 0.25
 _LEAST_SECONDS = 0.002
 # Where nobody else would be held up, it is better to wait than to compute the logits twice.
 _ALONE_SECONDS = 0.25
+# How many tokens without a choice are given at once.
+_MOST_FORCED = 32
 
 # float32 [256, 8]: what eight tokens have added to their logits, by the byte of the mask that allows some of them.
 _BIAS_OF_BYTE = np.where(
@@ -95,21 +98,32 @@ class MaskThread:
         while constraint.consumed < len(constraint.tokens) and not matcher.is_error():
             matcher.consume_token(constraint.tokens[constraint.consumed])
             constraint.consumed += 1
-        if matcher.is_stopped() and not matcher.is_error():
-            constraint.publish()
-            return
-        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        if matcher.is_error():
-            self._give_up(constraint)
-            return
         ends = np.array(sorted({*compiled.eos_token_ids, *constraint.stop_token_ids}), dtype=np.int64)
+        forced: list[int] = []
+        while True:
+            if matcher.is_stopped() and not matcher.is_error():
+                constraint.publish(forced=tuple(forced))
+                return
+            bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+            if matcher.is_error():
+                self._give_up(constraint)
+                return
+            may_end = matcher.is_accepting()
+            only = _only_one(bits) if constraint.may_force and not may_end and len(forced) < _MOST_FORCED else None
+            if only is None or only in ends:
+                break
+            if not matcher.consume_token(only):
+                self._give_up(constraint)
+                return
+            forced.append(only)
+        constraint.consumed += len(forced)
         bias = _BIAS_OF_BYTE.take(bits, axis=0).reshape(-1)[: self._vocab_size]
-        if matcher.is_accepting():
+        if may_end:
             bias[ends] = 0.0
         elif not bits.any():
-            constraint.publish(error=_dead_end("no token can follow the text"))
+            constraint.publish(error=_dead_end("no token can follow the text"), forced=tuple(forced))
             return
-        constraint.publish(Mask(bias, ends))
+        constraint.publish(Mask(bias, ends), forced=tuple(forced))
 
     def _give_up(self, constraint: Constraint) -> None:
         """A matcher has failed. If others may have brought it to its limit, try again with one of its own: what a
@@ -125,6 +139,15 @@ class MaskThread:
         reason = matcher.get_error()
         logger.warning("a grammar failed after %d tokens: %s", len(constraint.tokens), brief(reason))
         constraint.publish(error=_dead_end(brief(reason)))
+
+
+def _only_one(bits: NDArray[np.uint8]) -> int | None:
+    """The one id that a mask allows; None if it allows none or several."""
+    places = np.flatnonzero(bits)
+    if len(places) != 1:
+        return None
+    byte = int(bits[places[0]])
+    return None if byte & (byte - 1) else 8 * int(places[0]) + byte.bit_length() - 1
 
 
 def await_masks(plan: Plan, seconds: float) -> None:

@@ -29,10 +29,12 @@ _NOT_FINITE = ErrorRecord(
 class Sampled:
     """What one piece of work gave: perhaps a token, perhaps log-probabilities of prompt tokens, or an error.
 
-    `is_late` says that a token was due and could not be chosen, because its grammar had no mask to give.
+    `forced` are tokens for which its grammar left no choice, instead of `token`. `is_late` says that a token was due
+    and could not be chosen, because its grammar had no mask to give.
     """
 
     token: int | None = None
+    forced: tuple[int, ...] = ()
     logprob: TokenLogprob | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     error: ErrorRecord | None = None
@@ -75,6 +77,8 @@ def _sample(work: Work, rows: Rows) -> Sampled:
     grammar = work.sequence.grammar
     mask = None
     if grammar is not None:
+        if grammar.is_ready and grammar.forced:
+            return Sampled(prompt_logprobs=prompt_logprobs, forced=grammar.forced)
         if not grammar.is_ready or grammar.mask is None:
             return Sampled(prompt_logprobs=prompt_logprobs, is_late=True)
         mask = grammar.mask

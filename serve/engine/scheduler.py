@@ -7,7 +7,7 @@ from bisect import insort
 from dataclasses import dataclass
 
 from ..contract.errors import ErrorRecord
-from ..contract.messages import SequenceOutput, Submit
+from ..contract.messages import SequenceOutput, Submit, TokenLogprob
 from .admission import check_request
 from .block_pool import BlockPool, IntegrityError
 from .block_tables import BlockTables
@@ -159,16 +159,13 @@ class Scheduler:
             raise IntegrityError(f"{self.pool.used} blocks are held and no sequence is there")
 
     def _make_room(self) -> None:
-        """Give each decoding sequence a block for its next token; put back the youngest when none is free."""
+        """Give each running sequence blocks for all of its tokens; put back the youngest when none is free."""
         for sequence in tuple(self.running):
-            if sequence.remaining != 1 or sequence.row < 0:
-                continue
-            if sequence.computed < self.tables.count(sequence.row) * self.pool.block_size:
-                continue
-            while not self.pool.free and sequence.row >= 0:
-                self._preempt(self.running[-1])
-            if sequence.row >= 0:
-                self.tables.append(sequence.row, [self.pool.acquire()])
+            while sequence.row >= 0 and self.tables.count(sequence.row) * self.pool.block_size < sequence.length:
+                while not self.pool.free and sequence.row >= 0:
+                    self._preempt(self.running[-1])
+                if sequence.row >= 0:
+                    self.tables.append(sequence.row, [self.pool.acquire()])
 
     def _preempt(self, sequence: Sequence) -> None:
         self.preemptions += 1
@@ -294,34 +291,44 @@ class Scheduler:
             self.late_masks += 1
         if sequence.remaining:
             return None
-        if result.token is None:
+        return self._append(sequence, result)
+
+    def _append(self, sequence: Sequence, result: Sampled) -> SequenceOutput:
+        """Take what was chosen, up to a token that ends the text or as far as it may go."""
+        tokens: list[int] = []
+        finish, stop_token = None, None
+        for token in result.forced or (() if result.token is None else (result.token,)):
+            if sequence.ends_with(token):
+                finish, stop_token = "stop", token
+                break
+            sequence.append(token)
+            tokens.append(token)
+            if sequence.is_complete:
+                break
+        self.generated_tokens += len(tokens)
+        if finish is None and sequence.is_complete:
+            finish = "length"
+        if finish is not None:
             self._drop(sequence)
-            return self._output(sequence, finish="length")
-        if sequence.ends_with(result.token):
-            self._drop(sequence)
-            return self._output(sequence, finish="stop", stop_token=result.token)
-        sequence.append(result.token)
-        self.generated_tokens += 1
-        if sequence.is_complete:
-            self._drop(sequence)
-        return self._output(sequence, result=result, finish="length" if sequence.is_complete else None)
+        return self._output(sequence, tokens=tokens, logprob=result.logprob, finish=finish, stop_token=stop_token)
 
     def _output(
         self,
         sequence: Sequence,
         *,
-        result: Sampled | None = None,
+        tokens: list[int] | None = None,
+        logprob: TokenLogprob | None = None,
         finish: str | None = None,
         stop_token: int | None = None,
         error: ErrorRecord | None = None,
     ) -> SequenceOutput:
         wants_logprobs = sequence.params.logprobs is not None
-        logprobs = [result.logprob] if result is not None and result.logprob is not None else []
+        logprobs = [] if logprob is None or not tokens else [logprob]
         prompt_logprobs = None if sequence.has_reported or error is not None else sequence.prompt_logprobs
         sequence.has_reported = True
         return SequenceOutput(
             sequence=sequence.id,
-            tokens=[] if result is None or result.token is None else [result.token],
+            tokens=tokens or [],
             logprobs=logprobs if wants_logprobs else None,
             prompt_logprobs=prompt_logprobs,
             finish=finish,

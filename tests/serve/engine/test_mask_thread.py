@@ -10,7 +10,7 @@ from tunechat.serve.engine import grammar_compiler
 from tunechat.serve.engine.constraint import Constraint
 from tunechat.serve.engine.mask_thread import MaskThread
 from tunechat.tests.serve.engine.harness import Harness, greedy
-from tunechat.tests.serve.engine.toy import VOCAB, alone
+from tunechat.tests.serve.engine.toy import VOCAB, ToyRunner, alone
 
 # Each place in a text is another state of this automaton.
 WEARING = "start: /([a-f]*a[a-f]{9}b)*/"
@@ -75,12 +75,12 @@ def test_a_panic_costs_one_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     compute = MaskThread._compute
 
     def panic(self: MaskThread, constraint: Constraint) -> None:
-        if constraint.text.endswith("/bad/") and constraint.tokens:
+        if constraint.text.endswith("ad/") and constraint.tokens:
             raise Panic
         compute(self, constraint)
 
     monkeypatch.setattr(MaskThread, "_compute", panic)
-    harness.submit("bad", [1], greedy(9, grammar="start: /bad/"))
+    harness.submit("bad", [1], greedy(9, grammar="start: /[bc]ad/"))
     harness.submit("good", [1], greedy(9, grammar="start: /cab/"))
     harness.submit("free", [1], greedy(9))
     harness.drain()
@@ -110,3 +110,33 @@ def test_quick_masks_come_before_slow_ones_and_nobody_closed_gets_any() -> None:
     first.set()
     assert done.wait(20)
     assert order == ["first", "new", "quick", "slow"]
+
+
+def test_tokens_without_a_choice_come_together_and_are_what_they_were() -> None:
+    grammar = "start: /[ab]{3}(ccc|dddd)(efefefefef){9}[ab]{2}/"
+    one_by_one, together = Harness(), Harness()
+    one_by_one.submit("a", [1, 2], greedy(200, grammar=grammar, logprobs=0))
+    together.submit("a", [1, 2], greedy(200, grammar=grammar))
+    together.submit("b", [1, 2], greedy(50, grammar=grammar))
+    one_by_one.drain()
+    together.drain()
+    assert together.result("a") == one_by_one.result("a")
+    assert together.result("b") == (one_by_one.text("a")[:50], "length")
+    assert together.runner.steps < one_by_one.runner.steps / 4
+    assert len(one_by_one.outputs["a"]) > 90
+
+
+def test_forced_tokens_find_blocks_in_a_full_pool() -> None:
+    grammar = "start: /([ab](cd){15}){5}/"
+    lone = Harness()
+    for at in range(4):
+        lone.submit(str(at), [at], greedy(170, grammar=grammar))
+        lone.drain()
+    harness = Harness(ToyRunner(blocks=45))
+    for at in range(4):
+        harness.submit(str(at), [at], greedy(170, grammar=grammar))
+    harness.drain()
+    assert harness.scheduler.preemptions > 0
+    assert lone.finish("0") == "stop"
+    for at in range(4):
+        assert harness.result(str(at)) == lone.result(str(at))
