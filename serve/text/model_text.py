@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
+
 from ..contract.errors import InvalidRequest
 from .chat import Continuation, Marker, clean_messages, flatten_parts, strings
 from .control_tokens import choose_marks, take_out
@@ -23,8 +25,9 @@ class ModelText:
     """Tokenizer, chat template and detokenizer of one model. Safe to use from several threads.
 
     `vocab_size` counts the rows of the model's output. `eos_token_ids` end an answer. `special_token_ids` make no text
-    unless asked for; `special_tokens` has them by name. `template_source` is the chat template for requests with tools,
-    `template_hash` the SHA-256 of the chat template; both are "" where there is none.
+    unless asked for; `special_tokens` has them by name. `grammar_tokens`, by name too, are the tokens that no text in a
+    grammar stands for, only their ids. `template_source` is the chat template for requests with tools, `template_hash`
+    the SHA-256 of the chat template; both are "" where there is none.
     """
 
     def __init__(self, files: TextFiles) -> None:
@@ -37,6 +40,9 @@ class ModelText:
         self.eos_token_ids = files.eos_token_ids
         self.special_token_ids = frozenset(id_ for id_, token in self._vocabulary.added.items() if token.special)
         self.special_tokens = {self._vocabulary.added[id_].content: id_ for id_ in sorted(self.special_token_ids)}
+        self.grammar_tokens = {
+            token.content: id_ for id_, token in sorted(self._vocabulary.added.items()) if _is_apart(token)
+        }
         self.template_source = files.templates.get("tool_use") or files.templates.get("default", "")
         self.template_hash = _template_hash(files.templates)
         self.bos_token_id: int | None = files.tokenizer.token_to_id(files.named_tokens.get("bos_token", ""))
@@ -162,6 +168,11 @@ class ModelText:
                 code="no_chat_template",
             )
         return template
+
+
+def _is_apart(token: AddedToken) -> bool:
+    """Whether llguidance reads the token as special: those that are, and every added one that is written <so>."""
+    return bool(token.special) or (token.content.startswith("<") and token.content.endswith(">"))
 
 
 def _template_hash(templates: Mapping[str, str]) -> str:

@@ -31,7 +31,7 @@ def choose_dialect(text: ModelText, name: str | None = None) -> Dialect:
     """
     if name is not None and name not in NAMES:
         raise ConfigError(f"There is no dialect {name!r}. These are: {', '.join(NAMES)}.")
-    template, special = text.template_source, text.special_tokens
+    template, special = text.template_source, text.grammar_tokens
     found = next(family for family in FAMILIES if family.matches(template, special))
     family = found if name is None else FAMILIES[NAMES.index(name)]
     return make_dialect(family, template, special, system_role=_takes_system(text), native=family is found)

@@ -23,8 +23,9 @@ AUTO = ToolChoice()
 class Dialect:
     """The dialect of a model; `choose_dialect` makes it.
 
-    `special` maps the special tokens of the model to their ids. `native` says that the template itself writes tools.
-    `reasoning` is None where the model's template knows no reasoning blocks. `system_role`: it takes a system message.
+    `special` maps the tokens that grammars know by their ids to these (`ModelText.grammar_tokens`). `native` says that
+    the template itself writes tools. `reasoning` is None where the model's template knows no reasoning blocks.
+    `system_role`: it takes a system message.
     """
 
     family: Family
@@ -40,7 +41,7 @@ class Dialect:
 
     @property
     def visible_special_tokens(self) -> frozenset[int]:
-        """Ids of special tokens that the parser must see as text: the markers of calls and reasoning."""
+        """Ids of tokens that the parser must see as text, special or not: the markers of calls and reasoning."""
         marks = [*self.form.openers, self.form.closer, self.form.infix]
         if self.reasoning:
             marks += [self.reasoning.opener, self.reasoning.closer]

@@ -27,7 +27,7 @@ _GAP = r"/[ \n]{0,4}/"
 
 @dataclass(frozen=True, slots=True)
 class TurnGrammar:
-    """Writes the grammars of a form. `special` maps the special tokens of the model to their ids.
+    """Writes the grammars of a form. `special` maps the tokens that stand in them by their ids.
 
     `thinking`: the turn may begin with a reasoning block, or goes on in one that the prompt opened.
     """
@@ -80,7 +80,10 @@ class TurnGrammar:
             return "\n".join(["start: answer", *rules])
         opener, closer = self.reasoning.opener, self.reasoning.closer
         if closer in self.special:
-            ending = [f"ending: THOUGHTS {self._marks(closer)}", f"THOUGHTS: /{_ANY}/"]
+            ending = [
+                f"ending: THOUGHTS {self._marks(closer)}",
+                f"THOUGHTS: /{_ANY}/ & ~/{_ANY}{_escaped(closer)}{_ANY}/",
+            ]
         else:
             ending = [f"ending[lazy]: /{_ANY}{_escaped(closer)}/"]
         if self.thinking == "open":
@@ -103,7 +106,7 @@ class TurnGrammar:
             parts += [f"~/{_ANY}{_escaped(opener)}{_ANY}/" for opener in self.form.openers]
         if self.form.bare:
             parts.append(rf"~/\s*\{{{_ANY}/")
-        if thinks and self.reasoning and self.reasoning.opener not in self.special:
+        if thinks and self.reasoning:
             parts.append(rf"~/\s*{_escaped(self.reasoning.opener)}{_ANY}/")
         return f"{name}: {' & '.join(parts)}"
 

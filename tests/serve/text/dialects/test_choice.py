@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 from tokenizers import AddedToken
 
 from tunechat.serve.contract.errors import ConfigError, InvalidRequest
 from tunechat.serve.text import ModelText
-from tunechat.serve.text.dialects import NAMES, Call, Dialect, Tool, ToolChoice, choose_dialect
+from tunechat.serve.text.dialects import NAMES, Call, Dialect, Thinking, Tool, ToolChoice, choose_dialect
 
 from .. import templates
 from ..conftest import CHATML, make_tokenizer, write_entry
-from .families import TEMPLATES, accepts, read, special_of, summary
+from .families import TEMPLATES, read, special_of, summary
 
 MISTRAL = """{{ bos_token }}{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}
 {%- for message in messages %}{% if message.role == 'user' %}[INST]{{ message.content }}[/INST]
@@ -147,8 +148,8 @@ def test_internlm_gets_plugins_in_special_tokens(model: Callable[..., ModelText]
     assert '<|action_start|><|plugin|>\n{"name": "weather", "parameters": {"city": "Rome"}}<|action_end|>' in prompt
     # What the user wrote is text; the markers of the two calls are tokens.
     assert ids.count(text.special_tokens["<|action_start|>"]) == 2
-    visible = {text.special_tokens[token] for token in INTERNLM_TOKENS}
-    assert dialect.visible_special_tokens == visible
+    visible = dialect.visible_special_tokens
+    assert visible == {text.special_tokens[token] for token in INTERNLM_TOKENS}
     shown = text.detokenizer(visible=visible).push([text.special_tokens["<|plugin|>"], *text.eos_token_ids])
     assert shown == "<|plugin|>"
 
@@ -234,5 +235,25 @@ def test_what_is_trained_is_what_is_read(
     thinking = dialect.thinking(text.decode(prompt, skip_special=False))
     events = read(dialect.parser([WEATHER], thinking=thinking), [turn])
     assert summary(events) == ("", "", [("weather", {"city": "Rome"}, True)])
-    if not special:
-        assert accepts(dialect.grammar([WEATHER], thinking=thinking), turn, {})
+
+
+@pytest.mark.parametrize("thinking", ["no", "may", "open"])
+def test_markers_that_are_tokens_without_being_special(model: Callable[..., ModelText], thinking: Thinking) -> None:
+    """As Qwen has them: shown as text, but to a grammar they are what only their ids can write."""
+    text = model(templates.QWEN)
+    dialect = choose_dialect(text)
+    tokens = {name: text.grammar_tokens[name] for name in ("<tool_call>", "</tool_call>", "<think>", "</think>")}
+    assert not set(tokens) & set(text.special_tokens) and set(tokens.values()) == set(dialect.visible_special_tokens)
+    tokenizer = LLTokenizer(make_tokenizer("byte_level").to_str(), eos_token=list(text.eos_token_ids))
+    assert {id_ for id_ in range(600) if tokenizer.is_special_token(id_)} >= set(text.grammar_tokens.values())
+    thought = {"no": "", "may": "<think>\nHm.\n</think>\n\n", "open": "\nHm.\n</think>\n\n"}[thinking]
+    turn = thought + str(dialect.render("", [Call.of("weather", {"city": "Rome"})]))
+    ids = text.encode(turn, parse_special=True)
+    assert ids.count(tokens["<tool_call>"]) == 1
+    for choice in (ToolChoice(), ToolChoice("required")):
+        matcher = LLMatcher(tokenizer, dialect.grammar([WEATHER], choice, thinking=thinking), log_level=0)
+        assert matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting(), matcher.get_error()
+    shown = text.detokenizer(visible=dialect.visible_special_tokens).push(ids)
+    assert summary(read(dialect.parser([WEATHER], thinking=thinking), [shown]))[2] == [
+        ("weather", {"city": "Rome"}, True)
+    ]
