@@ -43,6 +43,11 @@ def toy_text(tokens: Sequence[int]) -> str:
     return "".join(TOKEN_TEXTS[token] for token in tokens)
 
 
+def toy_ids(text: str) -> list[int]:
+    """Character by character; what no token says is left out."""
+    return [TOKEN_TEXTS.index(character) for character in text if character in TOKEN_TEXTS]
+
+
 class _Vocabulary:
     """What llguidance asks of a tokenizer."""
 
@@ -50,7 +55,7 @@ class _Vocabulary:
     tokens = tuple(text.encode() for text in TOKEN_TEXTS)
 
     def __call__(self, text: bytes) -> list[int]:
-        return [TOKEN_TEXTS.index(chr(byte)) for byte in text if chr(byte) in TOKEN_TEXTS]
+        return toy_ids(text.decode("latin-1"))
 
 
 @dataclass(frozen=True)
