@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from ..adapters.background import yield_to_requests
 from ..contract.errors import ErrorRecord
 from .constraint import Constraint
 
@@ -102,6 +103,7 @@ class GrammarCompiler:
         self._orders.put(order)
 
     def _work(self) -> None:
+        yield_to_requests()
         while True:
             order = self._orders.get()
             try:
