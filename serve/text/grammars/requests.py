@@ -21,7 +21,8 @@ _KINDS = ("json", "json_object", "regex", "choice", "grammar")
 def read_response_format(value: Any, path: str = "response_format") -> Structure | None:
     """What OpenAI's `response_format` (or Responses' `text.format`) asks for; None for text of any kind.
 
-    A schema that is not `strict` is followed as far as it can be. Raises InvalidRequest with the path of the field.
+    A schema with `strict` false is followed as far as it can be, any other is held or refused. Raises InvalidRequest with
+    the path of the field.
     """
     if value is None:
         return None
@@ -36,7 +37,7 @@ def read_response_format(value: Any, path: str = "response_format") -> Structure
         value, path = value["json_schema"], f"{path}.json_schema"
     if "schema" not in value:
         raise InvalidRequest("A json_schema needs a `schema`.", param=f"{path}.schema")
-    lenient = not value.get("strict")
+    lenient = value.get("strict") is False
     return Structure(json_rule(read_schema(value["schema"], f"{path}.schema", lenient=lenient)))
 
 
