@@ -101,6 +101,8 @@ def _become(spec: dict[str, Any], libc: ctypes.CDLL | None) -> NoReturn:
         _write("/proc/sys/kernel/pid_max", str(max(301, int(spec["processes"]))))
         libc.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, f"size={int(spec['disk'])}".encode())
     os.chdir(folder)
+    # The server, and the process that ends this one, come first.
+    os.nice(10)
     for kind, limit in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, int(spec["disk"])),

@@ -77,7 +77,8 @@ async def run_confined(
         finally:
             await asyncio.shield(_end(process))
     code = process.returncode or 0
-    return Finished(code, output.decode("utf-8", "replace"), code == TIMED_OUT, truncated)
+    timed_out = not truncated and code in (TIMED_OUT, -signal.SIGKILL)
+    return Finished(code, output.decode("utf-8", "replace"), timed_out, truncated)
 
 
 async def _communicate(process: asyncio.subprocess.Process, stdin: bytes, limits: Confinement) -> tuple[bytes, bool]:
@@ -104,7 +105,21 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             process.send_signal(signal.SIGTERM)
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE):
+                # asyncio tells that a process has ended only once its output is read.
+                while process.stdout is not None and await process.stdout.read(1 << 16):
+                    continue
                 await process.wait()
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+    close_pipes(process)
     await process.wait()
+
+
+def close_pipes(process: asyncio.subprocess.Process) -> None:
+    """Lets go of the child's pipes, read to their end or not, without which `wait` may never return.
+
+    asyncio has no public way to do it.
+    """
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.close()

@@ -14,6 +14,8 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai.chat_models.base import BaseChatOpenAI
 from pydantic import Field, SecretStr, model_validator
 
+# LangChain reads messages of OpenAI's own models, by this name, in a way that knows no `reasoning_content`.
+PROVIDER = "tunechat"
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
 
@@ -61,8 +63,10 @@ class ChatTuneChat(BaseChatOpenAI):
         converted = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
         choices = chunk.get("choices") or []
         reasoning = (choices[0].get("delta") or {}).get("reasoning_content") if choices else None
-        if converted is not None and reasoning and isinstance(converted.message, AIMessageChunk):
-            converted.message.additional_kwargs["reasoning_content"] = reasoning
+        if converted is not None and choices and isinstance(converted.message, AIMessageChunk):
+            converted.message.response_metadata["model_provider"] = PROVIDER
+            if reasoning:
+                converted.message.additional_kwargs["reasoning_content"] = reasoning
         return converted
 
     def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
@@ -70,6 +74,9 @@ class ChatTuneChat(BaseChatOpenAI):
         told = response if isinstance(response, dict) else response.model_dump(warnings=False)
         for generation, choice in zip(result.generations, told.get("choices") or [], strict=False):
             reasoning = (choice.get("message") or {}).get("reasoning_content")
-            if reasoning and isinstance(generation.message, AIMessage):
+            if not isinstance(generation.message, AIMessage):
+                continue
+            generation.message.response_metadata["model_provider"] = PROVIDER
+            if reasoning:
                 generation.message.additional_kwargs["reasoning_content"] = reasoning
         return result

@@ -66,6 +66,8 @@ class McpServer:
                 raise ToolFailed(f"the MCP server {self.name!r} failed; it is tried again in {pause:.0f} seconds")
             await self._ended()
             ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            # Whoever waits may have given up by the time it fails; then nobody else asks why.
+            ready.add_done_callback(_looked_at)
             self._stop = asyncio.Event()
             self._life = asyncio.create_task(self._live(ready, self._stop))
             try:
@@ -93,25 +95,35 @@ class McpServer:
         if session is None or tool not in self.tools:
             raise ToolFailed(f"the MCP server {self.name!r} has no tool {tool!r} any more")
         request = ClientRequest(CallToolRequest(params=CallToolRequestParams(name=tool, arguments=arguments)))
+        stop = self._stop
+        # Not `call_tool`, which would run the server's own schema, regular expressions included, on the answer.
+        asking = asyncio.create_task(session.send_request(request, CallToolResult))
+        ending = asyncio.create_task(stop.wait())
         try:
-            # Not `call_tool`, which would run the server's own schema, regular expressions included, on the answer.
-            async with asyncio.timeout(self._limits.call_seconds):
-                result = await session.send_request(request, CallToolResult)
-        except TimeoutError as error:
-            await self._fail(session)
-            raise ToolFailed(f"the MCP server {self.name!r} did not answer in time; it was ended") from error
+            await asyncio.wait({asking, ending}, timeout=self._limits.call_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                how = "ended during the call" if stop.is_set() else "did not answer in time; it was ended"
+                await self._fail(session)
+                raise ToolFailed(f"the MCP server {self.name!r} {how}")
+            result = asking.result()
         except McpError as error:
-            if self._stop.is_set():
+            if stop.is_set():
                 await self._fail(session)
                 raise ToolFailed(f"the MCP server {self.name!r} ended during the call") from error
             raise ToolFailed(f"the MCP server {self.name!r} answered: {error.error.message[:500]}") from error
         except asyncio.CancelledError:
             self._doubtful = True
             raise
+        except ToolFailed:
+            raise
         except Exception as error:  # streams, pydantic and httpx each have their own way to say that it is broken
             await self._fail(session)
             _log.warning("the MCP server %s failed", self.name, exc_info=True)
             raise ToolFailed(f"the MCP server {self.name!r} failed: {type(error).__name__}") from error
+        finally:
+            for task in (asking, ending):
+                task.cancel()
+            await asyncio.gather(asking, ending, return_exceptions=True)
         self._failures = 0
         return result
 
@@ -162,7 +174,7 @@ class McpServer:
                 ready.set_result(None)
                 await stop.wait()
         except Exception as error:  # the reason is told to whoever waits for the start, or written down
-            told = error if isinstance(error, ToolFailed) else ToolFailed(_cause(self.name, error))
+            told = _cause(self.name, error)
             if ready.done():
                 _log.warning("the MCP server %s ended: %s", self.name, told.message)
             else:
@@ -207,12 +219,19 @@ class McpServer:
         raise ToolFailed(f"the MCP server {self.name!r} lists its tools without end")
 
 
-def _cause(name: str, error: BaseException) -> str:
+def _looked_at(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def _cause(name: str, error: BaseException) -> ToolFailed:
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
+    if isinstance(error, ToolFailed):
+        return error
     with suppress(ImportError):
         from mcp.shared.exceptions import McpError
 
         if isinstance(error, McpError):
-            return f"the MCP server {name!r} does not start: {error.error.message[:200]}"
-    return f"the MCP server {name!r} does not start: {type(error).__name__}"
+            return ToolFailed(f"the MCP server {name!r} does not start: {error.error.message[:200]}")
+    return ToolFailed(f"the MCP server {name!r} does not start: {type(error).__name__}")

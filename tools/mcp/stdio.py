@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ToolFailed
+from ..processes import close_pipes
 from .config import ServerConfig
 from .limits import McpLimits
 
@@ -153,4 +154,5 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+    close_pipes(process)
     await process.wait()
