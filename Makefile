@@ -56,6 +56,7 @@ docs: $(STAMP) ## Rewrite the parts of docs/ that the source determines.
 bench: $(STAMP) ## Measure speed and quality and put the tables into docs/performance.md.
 	$(BIN)/python benchmarks/serving.py --out docs/performance.md
 	$(BIN)/python benchmarks/adapters.py --out docs/performance.md
+	$(BIN)/python benchmarks/structured.py --out docs/performance.md
 	$(BIN)/python benchmarks/quality.py --out docs/performance.md
 
 clean: ## Remove .venv and everything that was built. Models and state under TUNECHAT_HOME stay.
