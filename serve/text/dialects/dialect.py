@@ -79,8 +79,9 @@ class Dialect:
         `content` is the shape of the text where no call is made. Raises InvalidRequest for a choice that is not one of
         the tools and for a schema that cannot be used. Takes milliseconds for large schemas: not for an event loop.
         """
-        grammar = TurnGrammar(self.form, self.special, self.reasoning, thinking)
         offered = choice.of(tools)
+        spells = self._names_tokens([*(tool.name for tool in offered), *(tool.parameters for tool in offered), content])
+        grammar = TurnGrammar(self.form, self.special, self.reasoning, thinking, spells)
         if offered and choice.mode == "required":
             return grammar.required(offered, parallel=parallel)
         if offered and content is not None:
@@ -90,6 +91,11 @@ class Dialect:
         if content is not None:
             return grammar.content(content)
         return grammar.plain() if tools and not self.form.bare else ""
+
+    def _names_tokens(self, parts: Sequence[Any]) -> bool:
+        """Whether the name of a special token stands in the parts of a grammar that are not ours."""
+        text = "\n".join(map(str, parts))
+        return any(name in text for name in self.special)
 
     def parser(
         self,

@@ -29,13 +29,15 @@ _GAP = r"/[ \n]{0,4}/"
 class TurnGrammar:
     """Writes the grammars of a form. `special` maps the tokens that stand in them by their ids.
 
-    `thinking`: the turn may begin with a reasoning block, or goes on in one that the prompt opened.
+    `thinking`: the turn may begin with a reasoning block, or goes on in one that the prompt opened. `spells` says that
+    the name of a special token is text somewhere in what the turn may be.
     """
 
     form: Form
     special: Mapping[str, int]
     reasoning: Reasoning | None
     thinking: Thinking
+    spells: bool = False
 
     def plain(self) -> str:
         """Free text, without calls."""
@@ -43,12 +45,12 @@ class TurnGrammar:
 
     def content(self, content: Structure) -> str:
         """Text of a given shape, without calls."""
-        return combined(self._turn([f"answer: GAP {content.expression}", f"GAP: {_GAP}"], first=None), content.whole)
+        return combined(self._turn([f"answer: {content.expression}"], first=None), content.whole)
 
     def required(self, tools: Sequence[Tool], *, parallel: bool) -> str:
         """Calls and nothing else."""
-        rules = [f"answer: GAP {'block' if self.form.bare else 'opened'}", f"GAP: {_GAP}"]
-        return self._turn([*rules, *self._calls(tools, parallel)], first=None)
+        answer = f"answer: {'block' if self.form.bare else 'opened'}"
+        return self._turn([answer, *self._calls(tools, parallel)], first=None)
 
     def auto(self, tools: Sequence[Tool], *, parallel: bool) -> str:
         """Free text, or text and then calls. The turn ends with its last call."""
@@ -63,22 +65,25 @@ class TurnGrammar:
             answers.append("TEXT opened")
             firsts.append("FIRST opened")
         if self.form.bare:
-            rules.append(f"GAP: {_GAP}")
-            answers.append("GAP block")
+            rules.append(f"gap: {_GAP}")
+            answers.append("gap block")
             firsts.append("block")
         return self._turn([f"answer: {' | '.join(answers)}", *rules], first=[f"first: {' | '.join(firsts)}"])
 
     def auto_content(self, tools: Sequence[Tool], content: Structure, *, parallel: bool) -> str:
         """Text of a given shape, or calls."""
-        rules = ["answer: GAP (structured | opened)", f"structured: {content.expression}", f"GAP: {_GAP}"]
+        rules = ["answer: structured | opened", f"structured: {content.expression}"]
         return combined(self._turn([*rules, *self._calls(tools, parallel)], first=None), content.whole)
 
     def _turn(self, rules: list[str], first: list[str] | None) -> str:
-        """The whole grammar: `answer` is what follows reasoning, `first` what stands where there may be some (None: the
-        same)."""
+        """The whole grammar: `answer` is what follows reasoning, `first` what stands where there may be some.
+
+        None: the same as `answer`, which begins with no white space; behind reasoning there may be some.
+        """
         if self.reasoning is None or self.thinking == "no":
-            return "\n".join(["start: answer", *rules])
+            return self._lark("start: answer", *rules)
         opener, closer = self.reasoning.opener, self.reasoning.closer
+        gap = "" if first else _GAP
         if closer in self.special:
             ending = [
                 f"ending: THOUGHTS {self._marks(closer)}",
@@ -87,13 +92,18 @@ class TurnGrammar:
         else:
             ending = [f"ending[lazy]: /{_ANY}{_escaped(closer)}/"]
         if self.thinking == "open":
-            return "\n".join(["start: ending answer", *ending, *rules])
+            return self._lark(f"start: ending {gap} answer", *ending, *rules)
         if opener in self.special or closer in self.special:
             think = [f"think: {self._marks(opener)} ending", *ending]
         else:
             think = [rf"think[lazy]: /\s{{0,8}}{_escaped(opener)}{_ANY}{_escaped(closer)}/"]
-        start = "start: think answer | first" if first else "start: think? answer"
-        return "\n".join([start, *think, *(first or []), *rules])
+        start = "start: think answer | first" if first else f"start: (think {gap})? answer"
+        return self._lark(start, *think, *(first or []), *rules)
+
+    def _lark(self, *lines: str) -> str:
+        # Where only one text can follow, llguidance offers the tokens that the tokenizer makes of it: a special token
+        # for its name, which then does not fit the text. So it must not force where such a name is text.
+        return "\n".join(['%llguidance {"no_forcing": true}', *lines] if self.spells else lines)
 
     def _texts(self) -> list[str]:
         return [self._terminal("TEXT", openers=True), self._terminal("FIRST", openers=True, thinks=True)]

@@ -21,8 +21,8 @@ _KINDS = ("json", "json_object", "regex", "choice", "grammar")
 def read_response_format(value: Any, path: str = "response_format") -> Structure | None:
     """What OpenAI's `response_format` (or Responses' `text.format`) asks for; None for text of any kind.
 
-    A schema with `strict` false is followed as far as it can be, any other is held or refused. Raises InvalidRequest with
-    the path of the field.
+    A schema with `strict` false is followed as far as it can be, any other is held or refused. Raises InvalidRequest
+    with the path of the field.
     """
     if value is None:
         return None

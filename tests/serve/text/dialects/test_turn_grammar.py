@@ -13,7 +13,7 @@ from llguidance import LLMatcher
 from tunechat.serve.contract.errors import InvalidRequest
 from tunechat.serve.text.dialects import Call, Thinking, Tool, ToolChoice
 from tunechat.serve.text.dialects.turn_grammar import MAX_CALLS
-from tunechat.serve.text.grammars import Structure, read_response_format
+from tunechat.serve.text.grammars import Structure, read_response_format, read_structured_outputs
 
 from .families import (
     NAMES,
@@ -191,6 +191,31 @@ def test_a_grammar_of_the_user_stands_beside_calls() -> None:
     for turn in ("hiyo", "<think>x</think>\n\nhi", str(dialect.render("", [Call("now")]))):
         assert accepts(grammar, turn, {})
     assert not accepts(grammar, "hey", {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_structured_text_begins_at_once(name: str) -> None:
+    dialect, content = dialect_of(name, thinks=True), read_structured_outputs({"choice": ["yes", "no"]})
+    for thinking in THINKING:
+        grammar = dialect.grammar(content=content, thinking=thinking)
+        assert accepts(grammar, before(thinking) + "yes", special_of(name))
+        assert accepts(grammar, " yes", special_of(name)) is False
+        assert not accepts(grammar, before(thinking) + "yes ", special_of(name))
+
+
+@pytest.mark.parametrize("thinking", THINKING)
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_special_tokens_can_be_text(name: str, thinking: Thinking) -> None:
+    """A schema that speaks of them gets their names spelled out, and never the tokens."""
+    dialect, end = dialect_of(name, thinks=True), "<|end|>"
+    tool = Tool("x", parameters={"type": "object", "properties": {end: {"const": f"a{end}"}}, "required": [end]})
+    texts = [walk(dialect.grammar([tool], REQUIRED, parallel=False, thinking=thinking), seed) for seed in range(4)]
+    for text in texts:
+        if text is not None:
+            events = read(dialect.parser([tool], REQUIRED, vouched=True, thinking=thinking), [text])
+            assert summary(events)[2] == [("x", {end: f"a{end}"}, True)]
+    content = read_structured_outputs({"choice": [f"a{end}b"]})
+    assert walk(dialect.grammar(content=content), 1) == f"a{end}b"
 
 
 def test_nothing_asked_is_nothing_held() -> None:
