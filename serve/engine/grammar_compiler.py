@@ -174,7 +174,7 @@ def parser_limits() -> LLParserLimits:
 
     Fuel and items are llguidance's own measures of work. With these a grammar made to be slow compiles for at most two
     seconds or so, and a mask takes at most some 0.3 s; both without the interpreter's lock. States bound memory: about
-    15 MB for a grammar.
+    6 MB for a grammar.
     """
     from llguidance import LLParserLimits
 
@@ -183,7 +183,7 @@ def parser_limits() -> LLParserLimits:
         step_lexer_fuel=100_000,
         step_max_items=50_000,
         max_items_in_row=2_000,
-        max_lexer_states=50_000,
+        max_lexer_states=25_000,
         max_grammar_size=300_000,
         verbose_errors=False,
     )

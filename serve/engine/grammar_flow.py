@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
 # Grammars and refusals that are remembered: so many at most, and so many bytes of their texts.
-MAX_KNOWN = 64
+MAX_KNOWN = 32
 MAX_KNOWN_BYTES = 4 << 20
 
 
@@ -108,9 +108,15 @@ class GrammarFlow:
             self._known_bytes += len(text)
         self._known[text] = known
         self._known.move_to_end(text)
+        worn = [old for old, other in self._known.items() if isinstance(other, CompiledGrammar) and other.is_worn]
+        for old in worn:
+            self._forget(old)
         while len(self._known) > MAX_KNOWN or self._known_bytes > MAX_KNOWN_BYTES:
-            oldest, _ = self._known.popitem(last=False)
-            self._known_bytes -= len(oldest)
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, text: str) -> None:
+        del self._known[text]
+        self._known_bytes -= len(text)
 
 
 def _is_closed(sequence: Sequence) -> bool:
