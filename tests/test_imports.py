@@ -102,6 +102,17 @@ def test_every_module_of_the_part_loads_without_model_libraries(part: str) -> No
     assert loaded_after("\n".join(f"import {module}" for module in modules), *MODEL_LIBRARIES) == set()
 
 
+def test_permissions_and_records_load_without_langchain() -> None:
+    code = "import tunechat.tools.permissions, tunechat.tools.records"
+    assert loaded_after(code, "langchain_core", "langchain", "langgraph", "mcp", "openai", "httpx") == set()
+
+
+def test_the_gateway_loads_no_tools_unless_asked() -> None:
+    modules = ["tunechat." + module_of(path) for path in SOURCES if within(module_of(path), {"serve.api"})]
+    code = "\n".join(f"import {module}" for module in modules)
+    assert loaded_after(code, "langchain_core", "langchain", "langgraph", "mcp", "openai", "sympy") == set()
+
+
 HELP = """
 import sys
 sys.argv = ["tunechat", "--help"]
@@ -115,5 +126,16 @@ except SystemExit as exit:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = ("fastapi", "uvicorn", "numpy", "tokenizers", "httpx", "jinja2", "langchain", "textual", *MODEL_LIBRARIES)
+    heavy = (
+        "fastapi",
+        "uvicorn",
+        "numpy",
+        "tokenizers",
+        "httpx",
+        "jinja2",
+        "langchain",
+        "textual",
+        "mcp",
+        *MODEL_LIBRARIES,
+    )
     assert loaded_after(HELP, *heavy) == set()

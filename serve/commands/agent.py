@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,13 +66,15 @@ async def _run(
     from .toolboxes import asker, opened_toolbox, options_of
 
     wanted = [name.strip() for name in tools.split(",") if name.strip()]
-    chat = _chat(settings, model, temperature, max_tokens)
     terminal = asker()
 
     async def ask(call: Any) -> bool:
         return yes or (terminal is not None and await terminal(call, box.decide(box.checked(call))))
 
-    async with opened_toolbox(options_of(settings), needed=_plain(wanted)) as box:
+    async with (
+        _chat(settings, model, temperature, max_tokens) as chat,
+        opened_toolbox(options_of(settings), needed=_plain(wanted)) as box,
+    ):
         names = _chosen(box, wanted)
         steps = run_agent(
             chat, box, names, question, ask=ask if yes or terminal is not None else None, system_prompt=system
@@ -79,19 +82,21 @@ async def _run(
         await _show(_told(steps, settings), json=json)
 
 
-def _chat(settings: Settings, model: str | None, temperature: float | None, max_tokens: int | None) -> ChatTuneChat:
+def _chat(
+    settings: Settings, model: str | None, temperature: float | None, max_tokens: int | None
+) -> AbstractAsyncContextManager[ChatTuneChat]:
     from pydantic import SecretStr
 
-    from ...tools.agent.model import ChatTuneChat
+    from ...tools.agent.model import opened_chat
     from .server import Server
 
     if model is None:
         with Server.of(settings) as server:
             model = str(server.get("/v1/models")["data"][0]["id"])
     keys = settings.plain_api_keys
-    return ChatTuneChat(
-        model=model,
-        base_url=f"{settings.server_url}/v1",
+    return opened_chat(
+        model,
+        f"{settings.server_url}/v1",
         api_key=SecretStr(keys[0] if keys else "none"),
         temperature=temperature,
         max_tokens=max_tokens,

@@ -6,8 +6,12 @@ LangChain's own class leaves out what a local server needs: it counts no tokens 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -17,6 +21,15 @@ from pydantic import Field, SecretStr, model_validator
 # LangChain reads messages of OpenAI's own models, by this name, in a way that knows no `reasoning_content`.
 PROVIDER = "tunechat"
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
+
+
+@asynccontextmanager
+async def opened_chat(model: str, base_url: str = DEFAULT_URL, **settings: Any) -> AsyncIterator[ChatTuneChat]:
+    """A chat model with connections of its own, which are closed at the end. `settings` are those of ChatTuneChat."""
+    # A proxy of the environment cannot reach this machine's own loopback address.
+    local = urlsplit(base_url).hostname in {"127.0.0.1", "::1", "localhost"}
+    async with httpx.AsyncClient(trust_env=not local, timeout=settings.get("timeout", 600.0)) as client:
+        yield ChatTuneChat(model=model, base_url=base_url, http_async_client=client, **settings)
 
 
 class ChatTuneChat(BaseChatOpenAI):

@@ -78,7 +78,7 @@ def evaluate(text: str) -> Number:
         raise ToolFailed("write numbers and operators in ASCII, such as 2 * (3 + 4)")
     try:
         tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError) as error:
         raise ToolFailed(f"this is no expression: {_cause(error)}") from error
     try:
         return _checked(_value(tree.body, 0))

@@ -10,7 +10,7 @@ import pytest
 
 from tunechat.serve.contract.errors import NotFound
 from tunechat.tests.tools.scripted import Script, Turn, in_order, scripted_model
-from tunechat.tools.agent.model import ChatTuneChat
+from tunechat.tools.agent.model import ChatTuneChat, opened_chat
 from tunechat.tools.agent.run import Ask, Called, Finished, Returned, Spoke, Step, build_agent, run_agent
 from tunechat.tools.budgets import Spending
 from tunechat.tools.errors import BudgetSpent, ToolFailed
@@ -21,8 +21,8 @@ Make = Callable[..., Any]
 
 async def steps(script: Script, bench: Any, names: list[str], ask: Ask | None = None) -> tuple[list[Step], list[Any]]:
     with scripted_model(script) as model:
-        chat = ChatTuneChat(model="tiny", base_url=f"{model.url}/v1", max_retries=0, streaming=True)
-        taken = [step async for step in run_agent(chat, bench.box, names, "question", ask=ask)]
+        async with opened_chat("tiny", f"{model.url}/v1", max_retries=0, streaming=True) as chat:
+            taken = [step async for step in run_agent(chat, bench.box, names, "question", ask=ask)]
         return taken, model.requests
 
 
