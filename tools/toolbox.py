@@ -137,11 +137,15 @@ class Toolbox:
         return [task.result() for task in tasks]
 
     async def _invoke(self, call: ToolCall, seconds: float) -> tuple[Status, str]:
+        from langsmith import tracing_context
+
         entry = self.registry.get(call.name)
         request = {"name": call.name, "args": dict(call.arguments), "id": call.id, "type": "tool_call"}
         try:
-            async with asyncio.timeout(seconds):
-                message = await entry.tool.ainvoke(request)
+            # LangChain would send each call to LangSmith where the environment names an account there.
+            with tracing_context(enabled=False):
+                async with asyncio.timeout(seconds):
+                    message = await entry.tool.ainvoke(request)
         except TimeoutError:
             return Status.TIMEOUT, f"the tool took longer than {seconds:.0f} seconds and was stopped"
         except ToolFailed as error:

@@ -151,3 +151,16 @@ def test_blocks_become_text() -> None:
     blocks = [{"type": "text", "text": "a"}, "b", {"type": "image", "base64": "xx"}, {}]
     assert text_of(blocks) == "a\nb\n[image]\n[unknown]"
     assert text_of("x") == "x" and text_of({"a": 1}) == '{"a": 1}'
+
+
+async def test_calls_are_not_traced_to_a_service(workbench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With LangSmith's variables set, LangChain's tools would send what they are called with."""
+    from langsmith.run_helpers import get_tracing_context
+
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    bench = workbench()
+    seen: list[object] = []
+    tool = bench.box.registry.get("echo").tool
+    monkeypatch.setattr(tool, "func", lambda text, times=1: seen.append(get_tracing_context()["enabled"]) or text)
+    assert (await bench.box.run(call("echo", text="x"))).content == "x"
+    assert seen == [False]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 60
 MAX_EXPONENT = 1000
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")
-_PRODUCT = re.compile(r"((?<![A-Za-z0-9_.])(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z0-9_]))?|\))\s*(?=[A-Za-z(])")
+_PRODUCT = re.compile(r"((?<![A-Za-z0-9_.])(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+|(?![eE][+-]?\d))|\))\s*(?=[A-Za-z(])")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "²": "^2", "³": "^3", "√": " sqrt "})
 _FUNCTIONS = {
     **{name: name for name in ("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "exp", "log")},
