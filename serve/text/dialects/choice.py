@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from ...contract.errors import ConfigError, InvalidRequest
-from ..model_text import ModelText
 from .dialect import Dialect
 from .family import Family
 from .gemma import Gemma
@@ -24,7 +24,22 @@ REASONING = (Reasoning(), Reasoning("[THINK]", "[/THINK]", lead="", gap=""))
 NAMES: tuple[str, ...] = tuple(family.name for family in FAMILIES)
 
 
-def choose_dialect(text: ModelText, name: str | None = None) -> Dialect:
+class Described(Protocol):
+    """What is asked of a model; `ModelText` has it."""
+
+    @property
+    def template_source(self) -> str: ...
+
+    @property
+    def has_chat_template(self) -> bool: ...
+
+    @property
+    def grammar_tokens(self) -> Mapping[str, int]: ...
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str: ...
+
+
+def choose_dialect(text: Described, name: str | None = None) -> Dialect:
     """The dialect of the model, from its chat template and special tokens, or the one called `name`.
 
     Raises ConfigError for a name that is none of NAMES.
@@ -46,7 +61,7 @@ def make_dialect(
     return Dialect(family, family.form(special), special, is_native, reasoning, system_role)
 
 
-def _takes_system(text: ModelText) -> bool:
+def _takes_system(text: Described) -> bool:
     """Whether a system message comes through the template."""
     if not text.has_chat_template:
         return True

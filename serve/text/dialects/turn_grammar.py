@@ -20,6 +20,8 @@ from .tool import Tool
 
 # A small model may go on calling for ever.
 MAX_CALLS = 16
+# Characters of a schema whose trial is remembered.
+MAX_REMEMBERED = 1 << 14
 
 _ANY = "(?s:.*)"
 _GAP = r"/[ \n]{0,4}/"
@@ -172,12 +174,20 @@ def arguments_rule(tool: Tool) -> str:
     return json_rule({"type": "object"}) if lenient and not _compiles(rule) else rule
 
 
-@lru_cache(maxsize=512)
 def _compiles(rule: str) -> bool:
+    return _remembered(rule) if len(rule) <= MAX_REMEMBERED else _tried(rule)
+
+
+def _tried(rule: str) -> bool:
     from llguidance import LLMatcher
 
     failed, _ = LLMatcher.validate_grammar_with_warnings(f"start: {rule}", limits=limits())
     return not failed
+
+
+@lru_cache(maxsize=256)
+def _remembered(rule: str) -> bool:
+    return _tried(rule)
 
 
 def _escaped(text: str) -> str:
