@@ -69,6 +69,7 @@ def perplexity(logits: Tensor, tokens: list[int]) -> float:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.acceptance
 def test_trained_adapters_answer_otherwise_and_still_know_the_language(default: Default) -> None:
     prose = default.ids("\n\n".join(topics.topics[name] for name in sorted(topics.topics)))[:192]
     base = perplexity(default.reference.logits(prose), prose)
