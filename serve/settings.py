@@ -216,6 +216,11 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged. Prompts and keys never are."
     )
+    tool_dialect: Annotated[str | None, BeforeValidator(_optional)] = Field(
+        default=None,
+        max_length=64,
+        description="How the model writes tool calls, by name (docs/dialects.md). Empty: its chat template decides.",
+    )
     tool_root: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
         default=None, description="Folder that `read_file`, `list_files` and `grep` may read. Empty: no such tools."
     )

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from ..text.dialects import CallArguments, CallEnd, CallStart, ReasoningDelta, TextDelta
 from .encoding import encode_json
-from .events import Event, Finished, Usage
+from .events import Finished, Usage
 from .ports import Text
-from .replies import Choice, ReplyHead, chat_logprobs
+from .replies import ReplyHead, chat_logprobs
+from .turn_events import Turn, TurnPart
 
 
 async def chat_chunks(
     head: ReplyHead,
-    events: AsyncIterator[Event],
+    parts: AsyncIterator[TurnPart | Finished],
     text: Text,
     usage: Usage,
     *,
@@ -35,17 +37,33 @@ async def chat_chunks(
 
     for index in range(choices):
         yield chunk(index, {"role": "assistant", "content": ""})
-    async for event in events:
-        if isinstance(event, Finished):
-            yield chunk(event.index, {}, reason=event.reason)
-        else:
-            logprobs = chat_logprobs(event.scored, text) if with_logprobs else None
-            yield chunk(event.index, {"content": event.text}, logprobs)
+    async for part in parts:
+        if isinstance(part, Finished):
+            yield chunk(part.index, {}, reason=part.reason)
+        elif delta := _delta(part):
+            logprobs = chat_logprobs(part.scored, text) if with_logprobs else None
+            yield chunk(part.index, delta, logprobs)
     if with_usage:
         yield {**base, "choices": [], "usage": usage.as_json()}
 
 
-def chat_reply(head: ReplyHead, choices: Sequence[Choice], text: Text, usage: Usage, *, with_logprobs: bool) -> bytes:
+def _delta(part: TurnPart) -> dict[str, Any]:
+    """What a chunk says of `part`. Name and id of a call are said once, with arguments that are "" and not missing."""
+    match part.event:
+        case TextDelta(text):
+            return {"content": text}
+        case ReasoningDelta(text):
+            return {"reasoning_content": text}
+        case CallStart(index, name):
+            call = {"index": index, "id": part.call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+            return {"tool_calls": [call]}
+        case CallArguments(index, fragment):
+            return {"tool_calls": [{"index": index, "function": {"arguments": fragment}}]}
+        case CallEnd():
+            return {}
+
+
+def chat_reply(head: ReplyHead, turns: Sequence[Turn], text: Text, usage: Usage, *, with_logprobs: bool) -> bytes:
     """The whole reply as JSON. Slow with many log-probabilities: call it in a thread."""
     return encode_json(
         {
@@ -53,12 +71,25 @@ def chat_reply(head: ReplyHead, choices: Sequence[Choice], text: Text, usage: Us
             "choices": [
                 {
                     "index": index,
-                    "message": {"role": "assistant", "content": choice.text, "refusal": None},
-                    "logprobs": chat_logprobs(choice.scored, text) if with_logprobs else None,
-                    "finish_reason": choice.reason,
+                    "message": _message(turn),
+                    "logprobs": chat_logprobs(turn.scored, text) if with_logprobs else None,
+                    "finish_reason": turn.reason,
                 }
-                for index, choice in enumerate(choices)
+                for index, turn in enumerate(turns)
             ],
             "usage": usage.as_json(),
         }
     )
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    content = turn.text or (None if turn.calls else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if turn.reasoning:
+        message["reasoning_content"] = turn.reasoning
+    if turn.calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in turn.calls
+        ]
+    return message

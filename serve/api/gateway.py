@@ -17,6 +17,7 @@ from ..adapters.quarantine import Quarantine
 from ..contract.base import BaseManifest
 from ..contract.errors import ErrorRecord, ModelError, TunechatError, Unavailable
 from ..contract.messages import EngineInfo
+from ..text.dialects import Dialect, choose_dialect
 from .context import RequestContext, request_context
 from .drain import Drain, leaving
 from .errors import INTERNAL
@@ -48,6 +49,7 @@ class Gateway:
         self.settled = asyncio.Event()
         self._load_text = load_text
         self._text: Text | None = None
+        self._dialect: Dialect | None = None
         self._failure: ErrorRecord | None = None
         self._loading: asyncio.Task[None] | None = None
         self.names = frozenset({settings.model, *settings.model_aliases})
@@ -74,6 +76,7 @@ class Gateway:
             await self.engine.wait_ready()
             entry = Path(self.info.entry)
             text = await asyncio.to_thread(self._load_text, entry)
+            self._dialect = await asyncio.to_thread(choose_dialect, text, self.settings.tool_dialect)
             await self._open_adapters(entry)
             self._text = text
         except TunechatError as error:
@@ -128,6 +131,13 @@ class Gateway:
         if self._text is None or not self.engine.is_ready:
             raise self._not_ready()
         return self._text
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the model writes calls. Raises Unavailable until the text side is loaded."""
+        if self._dialect is None:
+            raise self._not_ready()
+        return self._dialect
 
     def _not_ready(self) -> Unavailable:
         if self.drain.is_draining:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..contract.errors import EngineFailed
+from ..contract.errors import EngineFailed, TunechatError
 from ..contract.messages import AdapterUse, SequenceOutput, TokenLogprob
 from ..contract.sampling import SamplingParams
 from ..text.stop import StopMatcher
@@ -21,13 +21,16 @@ from .ports import Detokenizer, Engine, Text
 
 # Enough that a socket's hiccup does not stall the engine's reader, little enough that a frozen client costs nothing.
 _UNREAD_EVENTS = 256
+# What the engine says of a grammar that it cannot compile.
+_BAD_GRAMMAR = "invalid_grammar"
 
 
 @dataclass(frozen=True, slots=True)
 class SequencePlan:
     """One choice to generate. `echo` is text that is shown before it.
 
-    `continues` says that the text goes on from the prompt's own words, so that a leading space counts.
+    `continues` says that the text goes on from the prompt's own words, so that a leading space counts. Special tokens
+    in `visible` are text in any case. `grammar_field` is the request's field to name where the grammar is refused.
     """
 
     index: int
@@ -39,6 +42,8 @@ class SequencePlan:
     first_of_prompt: bool = True
     skip_special: bool = True
     continues: bool = False
+    visible: frozenset[int] = frozenset()
+    grammar_field: str | None = None
 
 
 class Observer(Protocol):
@@ -127,6 +132,8 @@ class Generation:
             async with _closing(outputs):
                 await self._pump(plan, outputs)
         except Exception as error:
+            if isinstance(error, TunechatError) and error.code == _BAD_GRAMMAR:
+                error.param = plan.grammar_field
             self._channel.close(error)
             return
         self._open -= 1
@@ -136,7 +143,7 @@ class Generation:
     async def _pump(self, plan: SequencePlan, outputs: AsyncIterator[SequenceOutput]) -> None:
         sequence = SequenceText(
             plan.index,
-            self._text.detokenizer(skip_special=plan.skip_special, continues=plan.continues),
+            self._text.detokenizer(skip_special=plan.skip_special, continues=plan.continues, visible=plan.visible),
             stops=StopMatcher(plan.stops, include_stop=plan.include_stop) if plan.stops else None,
             min_tokens=plan.params.min_tokens,
             offset=len(plan.echo),

@@ -48,6 +48,8 @@ def _base(gateway: Gateway) -> dict[str, Any]:
             "max_model_len": gateway.context_length,
             "quantization": info.quant,
         }
+    if gateway.is_ready:
+        entry["tool_dialect"] = gateway.dialect.name
     return entry
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,6 +78,17 @@ class Text(Protocol):
     @property
     def eos_token_ids(self) -> tuple[int, ...]: ...
 
+    @property
+    def template_source(self) -> str: ...
+
+    @property
+    def has_chat_template(self) -> bool: ...
+
+    @property
+    def grammar_tokens(self) -> Mapping[str, int]: ...
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str: ...
+
     def encode(self, text: str, *, parse_special: bool = False, add_bos: bool = False) -> list[int]: ...
 
     def encode_chat(
@@ -96,4 +107,6 @@ class Text(Protocol):
 
     def token_bytes(self, token: int) -> bytes: ...
 
-    def detokenizer(self, *, skip_special: bool = True, continues: bool = False) -> Detokenizer: ...
+    def detokenizer(
+        self, *, skip_special: bool = True, continues: bool = False, visible: Collection[int] = ()
+    ) -> Detokenizer: ...

@@ -21,6 +21,7 @@ def sampling_params(
     *,
     alternatives: int | None,
     prompt_alternatives: int | None = None,
+    grammar: str = "",
 ) -> SamplingParams:
     """How every choice of `body` is sampled, but for its seed. Raises InvalidRequest for what the model has not."""
     min_tokens = body.min_tokens or 0
@@ -44,6 +45,7 @@ def sampling_params(
         logprobs=alternatives,
         prompt_logprobs=prompt_alternatives,
         stop_token_ids=stop_ids if body.ignore_eos else tuple(dict.fromkeys((*text.eos_token_ids, *stop_ids))),
+        grammar=grammar,
     )
 
 

@@ -35,6 +35,9 @@ class ApiSettings(BaseModel):
     admin_keys: tuple[str, ...] = Field(
         default=(), max_length=256, repr=False, description="Keys that may also change adapters; if set, no others may."
     )
+    tool_dialect: str | None = Field(
+        default=None, max_length=64, description="How the model writes tool calls; None: its template decides."
+    )
     insecure: bool = Field(default=False, description="Allow a public address without a key.")
     allowed_hosts: tuple[str, ...] = Field(
         default=(), max_length=64, description="Host names that requests may carry besides those of this machine."

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ..text.dialects import Dialect
 from .body import read_body
 from .encoding import encode_json
 from .gateway import gateway_of
@@ -15,6 +16,7 @@ from .openapi import describe
 from .ports import Text
 from .sampling import check_tokens
 from .schemas.tokenize import DetokenizeRequest, TokenizeRequest
+from .turns import for_template
 
 router = APIRouter()
 
@@ -24,7 +26,7 @@ async def tokenize(request: Request) -> Response:
     gateway = gateway_of(request)
     body = await read_body(request, TokenizeRequest)
     gateway.check_model(body.model)
-    reply = await asyncio.to_thread(_tokenize, body, gateway.text)
+    reply = await asyncio.to_thread(_tokenize, body, gateway.text, gateway.dialect)
     return _json(reply | {"max_model_len": gateway.context_length})
 
 
@@ -39,10 +41,10 @@ async def detokenize(request: Request) -> Response:
     return _json({"prompt": decoded})
 
 
-def _tokenize(body: TokenizeRequest, text: Text) -> dict[str, Any]:
+def _tokenize(body: TokenizeRequest, text: Text, dialect: Dialect) -> dict[str, Any]:
     if body.messages is not None:
         tokens = text.encode_chat(
-            [message.for_template() for message in body.messages],
+            for_template(body.messages, dialect)[0],
             add_generation_prompt=not body.continue_final_message
             if body.add_generation_prompt is None
             else body.add_generation_prompt,

@@ -90,6 +90,7 @@ def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
         adapter_folder=settings.adapter_folder,
         adapter_paths=settings.adapter_paths,
         max_upload_bytes=settings.max_upload_bytes,
+        tool_dialect=settings.tool_dialect,
         insecure=insecure,
         allowed_hosts=settings.allowed_hosts,
         max_body_bytes=settings.max_body_bytes,

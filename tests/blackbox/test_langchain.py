@@ -70,5 +70,5 @@ def test_errors_and_logprobs_pass_through(model: ChatOpenAI) -> None:
     scored = model.bind(logprobs=True, top_logprobs=1).invoke(TALK)
     assert len(scored.response_metadata["logprobs"]["content"]) == 12
     with pytest.raises(openai.BadRequestError) as refused:
-        model.bind_tools([{"type": "function", "function": {"name": "f", "parameters": {}}}]).invoke("Hello")
-    assert (refused.value.param, refused.value.code) == ("tools", "unsupported")
+        model.bind(functions=[{"name": "f"}]).invoke("Hello")
+    assert (refused.value.param, refused.value.code) == ("functions", "unsupported")

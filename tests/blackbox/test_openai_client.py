@@ -263,13 +263,8 @@ def test_models(client: openai.OpenAI) -> None:
         ({"top_logprobs": 2}, openai.BadRequestError, "top_logprobs", "invalid_request"),
         ({"logit_bias": {"999999": 1}}, openai.BadRequestError, "logit_bias.999999", "invalid_request"),
         ({"max_tokens": 1_000_000}, openai.BadRequestError, "messages", "context_length_exceeded"),
-        ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "response_format", "unsupported"),
-        (
-            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
-            openai.BadRequestError,
-            "tools",
-            "unsupported",
-        ),
+        ({"response_format": {"type": "xml"}}, openai.BadRequestError, "response_format.type", "invalid_request"),
+        ({"functions": [{"name": "f"}]}, openai.BadRequestError, "functions", "unsupported"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -21,6 +21,10 @@ pytestmark = [pytest.mark.usefixtures("healthy_at_end"), pytest.mark.timeout(240
 
 VOCABULARY = 49_152
 GENERATING = ("/v1/chat/completions", "/v1/completions")
+SHAPES = (
+    *("tools", "tool_choice", "response_format", "structured_outputs"),
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+)
 MAX_BODY_BYTES = ApiSettings.model_fields["max_body_bytes"].default
 
 
@@ -51,6 +55,8 @@ def aim(body: dict[str, Any]) -> None:
     for name, most in {"n": 2, "min_tokens": 2, "logprobs": 20, "top_logprobs": 20}.items():
         if isinstance(body.get(name), int) and not isinstance(body[name], bool):
             body[name] = min(body[name], most)
+    # Anything may be a tool or a shape for text as far as the description goes.
+    body |= {name: None for name in SHAPES if name in body}
     if body.get("top_logprobs") is not None:
         body["logprobs"] = True
     if body.get("stream_options") is not None:
@@ -59,6 +65,7 @@ def aim(body: dict[str, Any]) -> None:
         body |= {"echo": None, "continue_final_message": None}
         for message in body["messages"]:
             message["content"] = message.get("content") or "x"
+            message["tool_calls"] = None
             for part in message["content"] if isinstance(message["content"], list) else ():
                 part["text"] = part.get("text") or "x"
     else:

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, WithJsonSchema, model_validator
 
 from ...contract.errors import InvalidRequest, Unsupported
+from ...text.dialects.tool import MAX_TOOLS
 from .fields import MAX_TOKENS, Only, RequestModel
 from .sampling import SamplingFields
 
 MAX_MESSAGES = 4096
 MAX_PARTS = 1024
+MAX_CALLS = 128
 
 
 class ContentPart(RequestModel):
@@ -22,13 +24,33 @@ class ContentPart(RequestModel):
     text: str | None = None
 
 
+class CalledFunction(RequestModel):
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    arguments: str | dict[str, Any] | None = None
+
+
+class ToolCall(RequestModel):
+    """A call of an earlier turn."""
+
+    id: Annotated[str, Field(max_length=256)] | None = None
+    type: Literal["function"] | None = None
+    function: CalledFunction
+
+    def for_template(self) -> dict[str, Any]:
+        """As templates know it; whether the arguments are an object is for the dialect to see."""
+        function = {"name": self.function.name, "arguments": self.function.arguments or "{}"}
+        return {"type": "function", "function": function} | ({} if self.id is None else {"id": self.id})
+
+
 class Message(RequestModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[ContentPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
 
-    tool_calls: Annotated[Any, WithJsonSchema({"enum": [[], None]})] = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS, fail_fast=True)] | None = None
+    reasoning_content: str | None = None
+
     function_call: Annotated[Any, WithJsonSchema({"type": "null"})] = None
     audio: Annotated[Any, WithJsonSchema({"type": "null"})] = None
 
@@ -38,6 +60,11 @@ class Message(RequestModel):
         if isinstance(self.content, list):
             return "\n".join(part.text or "" for part in self.content)
         return self.content or ""
+
+    @property
+    def is_of_tools(self) -> bool:
+        """Whether it makes calls or has the result of one."""
+        return self.role == "tool" or bool(self.tool_calls)
 
     @property
     def _text_or_parts(self) -> str | list[dict[str, str]]:
@@ -55,6 +82,10 @@ class Message(RequestModel):
             message["name"] = self.name
         if self.tool_call_id is not None:
             message["tool_call_id"] = self.tool_call_id
+        if self.reasoning_content is not None and self.role == "assistant":
+            message["reasoning_content"] = self.reasoning_content
+        if self.tool_calls:
+            message["tool_calls"] = [call.for_template() for call in self.tool_calls]
         return message
 
 
@@ -66,6 +97,10 @@ class ChatRequest(SamplingFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=100)] | None = None
 
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+
     chat_template_kwargs: dict[Annotated[str, Field(max_length=64)], Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -75,14 +110,10 @@ class ChatRequest(SamplingFields):
     safety_identifier: Annotated[str, Field(max_length=4096)] | None = None
     prompt_cache_key: Annotated[str, Field(max_length=4096)] | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
-    parallel_tool_calls: bool | None = None
 
     store: Annotated[Any, Only(False)] = None
     service_tier: Annotated[Any, Only("auto", "default")] = None
     modalities: Annotated[Any, Only(["text"])] = None
-    response_format: Annotated[Any, Only({"type": "text"})] = None
-    tools: Annotated[Any, Only([])] = None
-    tool_choice: Annotated[Any, Only("none", "auto")] = None
     functions: Annotated[Any, Only([])] = None
     function_call: Annotated[Any, Only("none", "auto")] = None
     reasoning_effort: Annotated[Any, Only("none")] = None
@@ -137,9 +168,11 @@ def check_messages(messages: Sequence[Message]) -> None:
 
 
 def _check_message(message: Message, where: str) -> None:
-    for field, harmless in (("tool_calls", []), ("function_call", None), ("audio", None)):
-        if getattr(message, field) not in (None, harmless):
+    for field in ("function_call", "audio"):
+        if getattr(message, field) is not None:
             raise Unsupported(f"'{field}' in messages is not supported by this server.", param=f"{where}.{field}")
+    if message.tool_calls and message.role != "assistant":
+        raise InvalidRequest("Only the assistant makes calls.", param=f"{where}.tool_calls")
     if message.content is None and message.role != "assistant":
         raise InvalidRequest("A message needs content.", param=f"{where}.content")
     if isinstance(message.content, list):

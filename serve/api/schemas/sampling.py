@@ -10,6 +10,9 @@ from ...contract.errors import InvalidRequest
 from .adapters import MAX_ADAPTERS, AdapterWeight
 from .fields import MAX_TOKENS, Only, RequestModel, Seed, StopString, TokenId
 
+# The kinds of the older fields that `structured_outputs` has taken the place of.
+GUIDED = ("json", "regex", "choice", "grammar")
+
 
 class StreamOptions(RequestModel):
     include_usage: bool | None = None
@@ -52,6 +55,14 @@ class SamplingFields(RequestModel):
         Field(default=None, description="Adapters whose weighted sum answers, in place of the one that `model` names.")
     )
 
+    # What the text must be. The grammars that are made of these have bounds of their own.
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    guided_json: str | dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: Annotated[list[str], Field(fail_fast=True)] | None = None
+    guided_grammar: str | None = None
+
     # Accepted and without effect on the answer: labels, and hints to schedulers and caches.
     user: Annotated[str, Field(max_length=4096)] | None = None
     metadata: dict[str, Any] | None = None
@@ -63,11 +74,6 @@ class SamplingFields(RequestModel):
     allowed_token_ids: Annotated[Any, Only()] = None
     bad_words: Annotated[Any, Only()] = None
     logits_processors: Annotated[Any, Only()] = None
-    structured_outputs: Annotated[Any, Only()] = None
-    guided_json: Annotated[Any, Only()] = None
-    guided_regex: Annotated[Any, Only()] = None
-    guided_choice: Annotated[Any, Only()] = None
-    guided_grammar: Annotated[Any, Only()] = None
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> Self:

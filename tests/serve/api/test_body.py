@@ -42,7 +42,7 @@ def message(**fields: Any) -> dict[str, Any]:
         (message(content=[{"type": "text"}]), "messages[0].content[0].text"),
         (message(content=[{"type": "image_url", "image_url": {"url": "file:///x"}}]), "messages[0].content[0].type"),
         (message(content=None), "messages[0].content"),
-        (message(role="assistant", tool_calls=[{"id": "1"}]), "messages[0].tool_calls"),
+        (message(role="assistant", tool_calls=[{"id": "1"}]), "messages[0].tool_calls[0].function"),
         (message() | {"stop": ["a", ""]}, "stop[1]"),
         (message() | {"stop": ""}, "stop"),
         (message() | {"logit_bias": {"7": 101}}, "logit_bias.7"),

@@ -46,5 +46,5 @@ async def test_every_field_of_a_chat_is_described(serve: Serve) -> None:
     document = await document_of(serve)
     properties = document["components"]["schemas"]["ChatRequest"]["properties"]
     assert set(properties) == set(ChatRequest.model_fields)
-    assert properties["tools"]["enum"] == [[], None]
+    assert properties["functions"]["enum"] == [[], None]
     assert properties["logit_bias"]["anyOf"][0]["propertyNames"]["pattern"]
