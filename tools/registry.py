@@ -53,9 +53,13 @@ class Registry:
             raise ConfigError(f"{origin} and {taken.spec.origin} both have a tool {tool.name!r}")
         if len(self._entries) >= MAX_TOOLS:
             raise ConfigError(f"there may be {MAX_TOOLS} tools, and {origin} has one more")
-        description = " ".join((tool.description or "").split())[:MAX_DESCRIPTION]
+        # Characters that are not seen (escapes, directions, tags) would tell a model what its user cannot read.
+        words = " ".join((tool.description or "").split())
+        description = "".join(character for character in words if character.isprintable())[:MAX_DESCRIPTION]
         if not description:
             raise ConfigError(f"the tool {tool.name!r} of {origin} has no description")
+        if description != tool.description:
+            tool = tool.model_copy(update={"description": description})
         schema = parameters if parameters is not None else parameters_of(tool)
         entry = Entry(tool, ToolSpec(tool.name, description, schema, origin, permission, effects))
         self._entries[tool.name] = entry

@@ -108,7 +108,12 @@ class Toolbox:
             self._record(call, decision, Status.ERROR, time.monotonic() - began, 0)
             raise
         seconds = time.monotonic() - began
-        self._record(call, decision, status, seconds, len(content.encode("utf-8", "replace")))
+        try:
+            self._record(call, decision, status, seconds, len(content.encode("utf-8", "replace")))
+        except OSError as error:
+            # What was done and cannot be written down is not given to the model as if nothing were wrong.
+            _log.error("the log of tool calls cannot be written: %s", error)
+            status, content = Status.ERROR, "the log of tool calls cannot be written; ask the operator"
         return ToolResult(call.id, call.name, status, content, seconds, truncated, decision)
 
     def note_refusal(self, call: ToolCall) -> None:

@@ -27,9 +27,9 @@ class View:
         from rich.text import Text
 
         if reasoning:
-            self._err.print(Text(_safe(text), style="dim italic"), end="")
+            self._err.print(Text(printable(text), style="dim italic"), end="")
         else:
-            self._out.print(Text(_safe(text)), end="")
+            self._out.print(Text(printable(text)), end="")
             self._within_line = not text.endswith("\n")
         sys.stdout.flush()
 
@@ -51,7 +51,7 @@ class View:
         if self._within_line:
             self._out.print()
             self._within_line = False
-        self._err.print(Text(_safe(text), style=style))
+        self._err.print(Text(printable(text), style=style))
 
     def _short(self, text: str) -> str:
         return text if len(text) <= self._longest else f"{text[: self._longest]}[...]"
@@ -64,5 +64,6 @@ def json_of(step: Spoke | Called | Returned | Finished) -> dict[str, Any]:
     return {"step": type(step).__name__.lower(), **asdict(step)}
 
 
-def _safe(text: str) -> str:
+def printable(text: str) -> str:
+    """`text` without characters that a terminal obeys or that turn the direction of writing."""
     return "".join(character if character.isprintable() or character in "\n\t" else "�" for character in text)

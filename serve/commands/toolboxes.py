@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,6 +17,7 @@ from ...tools.options import ToolOptions
 from ...tools.permissions import Policy
 from ..contract.errors import ConfigError
 from ..settings import Settings
+from .agent_view import printable
 
 if TYPE_CHECKING:
     from ...tools.mcp.servers import McpServers
@@ -84,7 +86,28 @@ def asker() -> Ask | None:
         return None
 
     async def ask(call: ToolCall, decision: Decision) -> bool:
-        shown = json.dumps(dict(call.arguments), ensure_ascii=False)
-        return await asyncio.to_thread(typer.confirm, f"Run {call.name}({shown})?", err=True)
+        shown = printable(json.dumps(dict(call.arguments), ensure_ascii=False))
+        return await _confirmed(f"Run {call.name}({shown})?")
 
     return ask
+
+
+async def _confirmed(question: str) -> bool:
+    """The answer, while the loop goes on. The thread that reads it is one that nobody waits for at Ctrl-C."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bool] = loop.create_future()
+
+    def tell(value: bool) -> None:
+        if not answer.done():
+            answer.set_result(value)
+
+    def read() -> None:
+        try:
+            value = typer.confirm(question, err=True)
+        except (typer.Abort, OSError):
+            value = False
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, value)
+
+    threading.Thread(target=read, daemon=True).start()
+    return await answer

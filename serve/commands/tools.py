@@ -49,6 +49,7 @@ def run_tool(
 ) -> None:
     """Run one tool as a model would, with the same checks and limits."""
     from ...tools.records import ToolCall, ToolResult
+    from .agent_view import printable
     from .toolboxes import asker, opened_toolbox, options_of
 
     options = options_of(load().settings)
@@ -66,7 +67,7 @@ def run_tool(
     if json:
         print_json(result.as_json())
     else:
-        typer.echo(result.content, err=not result.ok)
+        typer.echo(printable(result.content), err=not result.ok)
     if not result.ok:
         raise typer.Exit(1)
 

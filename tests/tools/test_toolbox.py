@@ -164,3 +164,10 @@ async def test_calls_are_not_traced_to_a_service(workbench: Make, monkeypatch: p
     monkeypatch.setattr(tool, "func", lambda text, times=1: seen.append(get_tracing_context()["enabled"]) or text)
     assert (await bench.box.run(call("echo", text="x"))).content == "x"
     assert seen == [False]
+
+
+async def test_what_cannot_be_written_down_is_an_error(workbench: Make) -> None:
+    bench = workbench()
+    bench.log.mkdir()
+    result = await bench.box.run(call("echo", text="x"))
+    assert result.status is Status.ERROR and "log" in result.content
