@@ -167,7 +167,7 @@ def arguments_rule(tool: Tool) -> str:
     Raises InvalidRequest where its schema is wrong, and, for a strict tool, where it cannot be enforced.
     """
     lenient = not tool.strict
-    schema = read_schema(tool.parameters, f"{tool.path}.function.parameters", lenient=lenient)
+    schema = read_schema(tool.parameters, f"{tool.path}.parameters", lenient=lenient)
     if isinstance(schema, dict) and schema.get("properties") == {} and "additionalProperties" not in schema:
         schema = {**schema, "additionalProperties": False}
     rule = json_rule(schema)

@@ -231,7 +231,7 @@ def test_a_schema_of_a_loose_tool_is_followed_as_far_as_it_can_be() -> None:
     assert accepts(grammar, str(dialect.render("", [Call.of("x", {"a": 3})])), {})
     assert not accepts(grammar, str(dialect.render("", [Call.of("x", {"a": "3"})])), {})
     with pytest.raises(InvalidRequest) as caught:
-        dialect.grammar([Tool("x", parameters=loose, strict=True, path="tools[0]")])
+        dialect.grammar([Tool("x", parameters=loose, strict=True, path="tools[0].function")])
     assert caught.value.param == "tools[0].function.parameters.properties.a.not"
 
 
