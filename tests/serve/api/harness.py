@@ -105,6 +105,7 @@ class ScriptedEngine:
     stats: EngineStats = field(default_factory=EngineStats)
     restarts: int = 0
     blocks: int = 1024
+    context: int = CONTEXT
     submitted: list[tuple[list[int], SamplingParams]] = field(default_factory=list)
     salts: list[str] = field(default_factory=list)
     sequences: list[str] = field(default_factory=list)
@@ -128,7 +129,7 @@ class ScriptedEngine:
 
     @property
     def info(self) -> EngineInfo | None:
-        return engine_info(self.entry, self.text.vocab_size, self.blocks) if self.state != "new" else None
+        return engine_info(self.entry, self.text.vocab_size, self.blocks, self.context) if self.state != "new" else None
 
     async def start(self) -> None:
         self.state = "starting" if self.load else "ready"
@@ -137,7 +138,7 @@ class ScriptedEngine:
         if self.load is not None:
             await self.load.wait()
             self.state = "ready"
-        return engine_info(self.entry, self.text.vocab_size, self.blocks)
+        return engine_info(self.entry, self.text.vocab_size, self.blocks, self.context)
 
     async def close(self) -> None:
         self.state = "closed"
@@ -260,7 +261,7 @@ def score(token: int, rivals: int) -> TokenLogprob:
     return TokenLogprob(token, -token / 100, [(token + index, -token / 100 - index) for index in range(rivals)])
 
 
-def engine_info(entry: Path, vocab_size: int, blocks: int) -> EngineInfo:
+def engine_info(entry: Path, vocab_size: int, blocks: int, context: int) -> EngineInfo:
     return EngineInfo(
         model=MODEL,
         entry=str(entry),
@@ -271,7 +272,7 @@ def engine_info(entry: Path, vocab_size: int, blocks: int) -> EngineInfo:
         forward="compact",
         device="cpu",
         kernels="torch",
-        context_length=CONTEXT,
+        context_length=context,
         vocab_size=vocab_size,
         block_size=16,
         blocks=blocks,
