@@ -148,6 +148,23 @@ async def test_adapters_and_the_base_answer_at_once_as_alone(
     assert loud.choices[0].message.content is not None and loud.choices[0].message.content.isupper()
 
 
+async def test_adapters_make_valid_calls_beside_one_another(
+    client: openai.AsyncOpenAI, styles: dict[str, Path]
+) -> None:
+    number = {"type": "integer", "minimum": 0, "maximum": 99}
+    schema = {"type": "object", "properties": {"a": number, "b": number}, "required": ["a", "b"]}
+    tools: Any = [{"type": "function", "function": {"name": "add", "parameters": schema, "strict": True}}]
+    told: Any = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 60}
+    asked = [question(model, text, **told) for text in QUESTIONS for model in (MODEL, *FEW)]
+    replies = await asyncio.gather(*(client.chat.completions.create(**one) for one in asked))
+    for reply in replies:
+        (call,) = reply.choices[0].message.tool_calls or []
+        assert reply.choices[0].finish_reason == "tool_calls"
+        arguments = json.loads(call.function.arguments)
+        assert (call.function.name, sorted(arguments)) == ("add", ["a", "b"])
+        assert all(type(value) is int and 0 <= value <= 99 for value in arguments.values())
+
+
 @pytest.mark.acceptance
 @pytest.mark.timeout(900)
 async def test_five_adapters_and_the_base_answer_at_once_as_alone(
