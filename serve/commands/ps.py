@@ -94,6 +94,8 @@ def _described(model: dict[str, Any]) -> str:
         parts.append(str(model["quantization"]))
     if "max_model_len" in model:
         parts.append(f"context {model['max_model_len']} tokens")
+    if "tool_dialect" in model:
+        parts.append(f"tool calls as {model['tool_dialect']}")
     return ", ".join(parts)
 
 

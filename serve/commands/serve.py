@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..contract.errors import ConfigError
 from ..settings import Settings, load
 from .options import CacheBytes, Device, MaxContext, Model, Quant, Threads, setting_option
 
@@ -73,10 +74,14 @@ def serve(
 
 
 def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
-    """What the HTTP side is told. Raises ModelError for a model that cannot be: then nothing need be started."""
+    """What the HTTP side is told. Raises ModelError for a model that cannot be and ConfigError for
+    a dialect that is none: then nothing need be started."""
     from ..api.settings import MAX_SEQUENCES, ApiSettings
     from ..base.source import HubSource, PackageSource, parse_source
+    from ..text.dialects import NAMES
 
+    if settings.tool_dialect is not None and settings.tool_dialect not in NAMES:
+        raise ConfigError(f"tool_dialect is {settings.tool_dialect!r}; it must be one of {', '.join(NAMES)}.")
     source = parse_source(settings.model)
     named = isinstance(source, HubSource | PackageSource)
     return ApiSettings(

@@ -43,6 +43,8 @@ def use_in_every_way(server: Server, canary: str) -> None:
     good: list[tuple[str, Any]] = [
         ("/v1/chat/completions", {**chat, "user": canary, "metadata": {"note": canary}, "stop": canary}),
         ("/v1/chat/completions", {**chat, "stream": True, "cache_salt": canary}),
+        ("/v1/chat/completions", {**chat, "tools": [{"function": {"name": canary, "description": canary}}]}),
+        ("/v1/chat/completions", {**chat, "structured_outputs": {"choice": [canary]}}),
         ("/v1/completions", {"model": MODEL, "prompt": [canary, canary], "max_tokens": 2, "echo": True}),
         ("/tokenize", {"prompt": canary}),
     ]
@@ -51,7 +53,10 @@ def use_in_every_way(server: Server, canary: str) -> None:
         ("/v1/chat/completions", {**chat, "temperature": canary}),
         ("/v1/chat/completions", {**chat, "logit_bias": {canary[:8]: 1}}),
         ("/v1/chat/completions", {**chat, "messages": [{"role": canary, "content": canary}]}),
-        ("/v1/chat/completions", {**chat, "tools": [{"function": {"name": canary}}]}),
+        ("/v1/chat/completions", {**chat, "tools": [{"function": {"name": f"{canary} x"}}]}),
+        ("/v1/chat/completions", {**chat, "structured_outputs": {"grammar": f"start: {canary}"}}),
+        ("/v1/chat/completions", {**chat, "guided_grammar": f'start: "{canary}" x', "stream": True}),
+        ("/v1/chat/completions", {**chat, "guided_json": {"properties": {canary: {"not": {}}}}}),
         ("/v1/completions", {"model": MODEL, "prompt": canary * 3000, "max_tokens": 2}),
         ("/tokenize", {"prompt": canary, canary: canary}),
         ("/" + canary, {}),
@@ -82,8 +87,10 @@ def test_keys_and_prompts_are_never_logged(start: Start) -> None:
     wait_until(lambda: server.is_ready, 60, "/readyz is green again")
     metrics = server.http.get("/metrics").text
     assert server.end() == 0
-    ready, _, log = server.log.read_text().partition("\n")
-    assert ready.startswith("Ready: ") and key not in ready
+    before, _, rest = server.log.read_text().partition("Ready: ")
+    ready, _, log = rest.partition("\n")
+    assert ready and key not in ready
+    log = before + log
     assert log.count('"message": "request"') > 15
     for canary in (key, prompt, wrong, prompt[:15], wrong[:15]):
         assert canary not in log

@@ -111,6 +111,7 @@ class FakeServer:
                 return httpx.Response(200, json={"version": "1.2.3"})
             case "/v1/models":
                 model = {"id": "tiny", "object": "model", "created": 1, "owned_by": "x", "max_model_len": self.context}
+                model["tool_dialect"] = "hermes"
                 return httpx.Response(200, json={"object": "list", "data": [model]})
             case "/v1/chat/completions":
                 return self.chat(body)

@@ -64,7 +64,7 @@ def test_table_names_the_model(tunechat: Callable[..., Done], served: FakeServer
     served.answers["/metrics"] = httpx.Response(200, text=metrics(0))
     done = tunechat("ps", "--interval", "0.1")
     assert done.code == 0
-    assert "tiny, context 64 tokens" in done.out and "3.0 MiB" in done.out
+    assert "tiny, context 64 tokens, tool calls as hermes" in done.out and "3.0 MiB" in done.out
 
 
 def version(id: str, **more: object) -> dict[str, object]:

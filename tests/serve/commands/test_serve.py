@@ -80,6 +80,16 @@ def test_api_gets_the_settings(home: Path) -> None:
     assert (told.port, told.api_keys, told.max_body_bytes, told.drain_timeout) == (9, (KEY,), 2 << 20, 3)
 
 
+def test_an_unknown_dialect_is_refused_before_anything_starts(
+    tunechat: Tunechat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNECHAT_TOOL_DIALECT", "klingon")
+    done = tunechat("serve")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: tool_dialect is 'klingon'; it must be one of hermes, ")
+    assert done.err.count("\n") == 1
+
+
 def test_model_is_served_under_its_short_name_and_its_id(home: Path) -> None:
     told = api_settings(Settings(home=home, model="org/Some-Model"), insecure=False)
     assert (told.model, told.model_aliases) == ("Some-Model", ("org/Some-Model",))
