@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..text.dialects import Dialect
+from ..text.dialects import Dialect, read_tools
 from .body import read_body
 from .encoding import encode_json
 from .gateway import gateway_of
@@ -16,7 +16,7 @@ from .openapi import describe
 from .ports import Text
 from .sampling import check_tokens
 from .schemas.tokenize import DetokenizeRequest, TokenizeRequest
-from .turns import for_template
+from .turns import for_template, read_choice
 
 router = APIRouter()
 
@@ -43,8 +43,12 @@ async def detokenize(request: Request) -> Response:
 
 def _tokenize(body: TokenizeRequest, text: Text, dialect: Dialect) -> dict[str, Any]:
     if body.messages is not None:
+        messages, told = for_template(
+            body.messages, dialect, read_tools(body.tools or ()), read_choice(body.tool_choice)
+        )
         tokens = text.encode_chat(
-            for_template(body.messages, dialect)[0],
+            messages,
+            tools=told,
             add_generation_prompt=not body.continue_final_message
             if body.add_generation_prompt is None
             else body.add_generation_prompt,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from ...contract.errors import InvalidRequest
+from ...text.dialects.tool import MAX_TOOLS
 from .chat import MAX_MESSAGES, Message, check_messages
 from .fields import OwnRequestModel, TokenId
 
@@ -22,6 +23,8 @@ class TokenizeRequest(OwnRequestModel):
     return_token_strs: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
     chat_template_kwargs: dict[Annotated[str, Field(max_length=64)], Any] | None = None
 
     @model_validator(mode="after")
