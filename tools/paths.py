@@ -38,9 +38,9 @@ def clean_path(text: str) -> str:
     """
     if len(text) > MAX_PATH or "\0" in text:
         raise ValueError(f"a path has at most {MAX_PATH} characters, none of them NUL")
-    if text.startswith(("/", "~")):
-        raise ValueError("a path is relative to the folder of the tool, such as notes/plan.md")
     parts = [part for part in text.split("/") if part not in {"", "."}]
+    if text.startswith("/") or (parts and parts[0].startswith("~")):
+        raise ValueError("a path is relative to the folder of the tool, such as notes/plan.md")
     if ".." in parts:
         raise ValueError("a path must not contain '..'")
     if any(part.startswith(".") for part in parts):

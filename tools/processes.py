@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .confine import TIMED_OUT
 from .errors import ToolFailed
@@ -75,10 +76,24 @@ async def run_confined(
         try:
             output, truncated = await _communicate(process, stdin, limits)
         finally:
-            await asyncio.shield(_end(process))
+            await to_the_end(_end(process))
     code = process.returncode or 0
     timed_out = not truncated and code in (TIMED_OUT, -signal.SIGKILL)
     return Finished(code, output.decode("utf-8", "replace"), timed_out, truncated)
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Awaits `work` until it is done, however often the caller is cancelled meanwhile; the cancellation comes then."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _communicate(process: asyncio.subprocess.Process, stdin: bytes, limits: Confinement) -> tuple[bytes, bool]:

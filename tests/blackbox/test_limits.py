@@ -117,7 +117,7 @@ def test_more_choices_than_ever_fit_are_refused_for_good(small: Server) -> None:
 
 async def test_a_full_queue_says_when_to_come_back_and_the_client_does(small: Server, note: Note) -> None:
     async with openai.AsyncOpenAI(base_url=f"{small.url}/v1", api_key="any", max_retries=0) as client:
-        asked: dict[str, Any] = {**ASK, "max_tokens": 150, "logit_bias": {"2": -100, "0": -100}}
+        asked: dict[str, Any] = {**ASK, "max_tokens": CONTEXT - 60, "logit_bias": {"2": -100, "0": -100}}
         running = [asyncio.create_task(client.completions.create(**asked)) for _ in range(RUNNING + WAITING)]
         await asyncio.to_thread(
             wait_until,

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tunechat.tools.errors import ToolFailed
@@ -43,6 +43,7 @@ def test_a_path_has_few_parts() -> None:
 Parts = st.sampled_from(["a", "b", "c.txt", "..", ".", "", "...", ".x", "~", "é", "a b", "\\..", "%2e%2e"])
 
 
+@example("./~")
 @given(st.lists(Parts, max_size=8).map("/".join))
 def test_a_clean_path_stays_below_and_is_the_only_way_to_write_it(text: str) -> None:
     try:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ToolFailed
-from ..processes import close_pipes
+from ..processes import close_pipes, to_the_end
 from .config import ServerConfig
 from .limits import McpLimits
 
@@ -68,12 +68,16 @@ async def stdio_streams(
     try:
         yield incoming, outgoing
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for stream in (to_session, incoming, outgoing, from_session):
-            stream.close()
-        await asyncio.shield(_end(process))
+
+        async def close() -> None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for stream in (to_session, incoming, outgoing, from_session):
+                stream.close()
+            await _end(process)
+
+        await to_the_end(close())
 
 
 class _Allowance:
