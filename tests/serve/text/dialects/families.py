@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import glob
 import itertools
 import json
-import os
 import random
 import re
 from collections.abc import Iterator
@@ -74,17 +72,6 @@ def byte_tokenizer() -> LLTokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
     return LLTokenizer(tokenizer.to_str(), eos_token=EOS)
-
-
-@functools.cache
-def default_tokenizer() -> LLTokenizer | None:
-    """The default model's, where it has been prepared; it has no marker of any family."""
-    home = os.environ.get("TUNECHAT_TEST_HOME", "/nonexistent")
-    found = sorted(glob.glob(f"{home}/models/smollm2*/tokenizer.json"))
-    if not found:
-        return None
-    with open(found[0], encoding="utf-8") as file:
-        return LLTokenizer(file.read())
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
 
 from tunechat.serve.contract.errors import InvalidRequest
 from tunechat.serve.text.dialects import Call, Thinking, Tool, ToolChoice
@@ -21,7 +21,6 @@ from .families import (
     TOOLS,
     accepts,
     byte_tokenizer,
-    default_tokenizer,
     dialect_of,
     is_free,
     read,
@@ -66,10 +65,10 @@ def test_it_takes_what_the_dialect_writes(
 @pytest.mark.parametrize("name", NAMES)
 @given(made=st.lists(tool_calls, min_size=1, max_size=2))
 @settings(max_examples=8)
-def test_it_takes_it_in_the_tokens_of_the_default_model(name: str, made: list[Call]) -> None:
-    tokenizer = default_tokenizer()
-    if tokenizer is None:
-        pytest.skip("the default model has not been prepared")
+def test_it_takes_it_in_the_tokens_of_the_default_model(
+    default_tokenizer: LLTokenizer, name: str, made: list[Call]
+) -> None:
+    tokenizer = default_tokenizer
     dialect = dialect_of(name, special=False)
     turn = str(dialect.render("", made))
     # Its vocabulary lacks some bytes.
