@@ -141,8 +141,12 @@ def test_a_final_message_that_the_template_drops_cannot_be_continued(make_text: 
         text.render([USER, ANSWER], continue_final_message=True)
 
 
+# Text that looks like a control token is not ordinary: here it stays text, which transformers does not promise.
+Ordinary = st.text(max_size=60).filter(lambda content: ">" not in content)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.text(max_size=60), kind=st.sampled_from(["byte_level", "sentencepiece", "sentencepiece_legacy"]))
+@given(content=Ordinary, kind=st.sampled_from(["byte_level", "sentencepiece", "sentencepiece_legacy"]))
 def test_ordinary_text_gives_the_ids_that_transformers_gives(
     pairs: dict[str, tuple[ModelText, Peer]], content: str, kind: str
 ) -> None:
