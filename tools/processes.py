@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,8 @@ async def run_confined(
             "readable": [*_SYSTEM, sys.prefix, sys.base_prefix, *map(str, readable)],
         }
         try:
-            process = await asyncio.create_subprocess_exec(
+            process = await start(
+                _end,
                 sys.executable,
                 *("-I", "-S", str(_PROGRAM), json.dumps(spec)),
                 stdin=asyncio.subprocess.PIPE,
@@ -76,17 +77,44 @@ async def run_confined(
         try:
             output, truncated = await _communicate(process, stdin, limits)
         finally:
-            await to_the_end(_end(process))
+            await to_the_end(lambda: _end(process))
     code = process.returncode or 0
     timed_out = not truncated and code in (TIMED_OUT, -signal.SIGKILL)
     return Finished(code, output.decode("utf-8", "replace"), timed_out, truncated)
 
 
-async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Awaits `work` until it is done, however often the caller is cancelled meanwhile; the cancellation comes then."""
-    task = asyncio.ensure_future(work)
+async def start(
+    end: Callable[[asyncio.subprocess.Process], Awaitable[None]], *argv: str, **options: Any
+) -> asyncio.subprocess.Process:
+    """A child that is not lost when the caller is cancelled while it starts: `end` ends it then.
+
+    Takes what `asyncio.create_subprocess_exec` takes, and raises what that raises.
+    """
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*argv, **options))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+
+        async def end_it() -> None:
+            await asyncio.wait({starting})
+            if not starting.cancelled() and starting.exception() is None:
+                await end(starting.result())
+
+        await to_the_end(end_it)
+        raise
+
+
+async def to_the_end(work: Callable[[], Awaitable[Any]]) -> None:
+    """Awaits `work()` until it is done, however often the caller is cancelled meanwhile; the cancellation comes then.
+
+    A loop that shuts down cancels every task once, the work's own too: then the work is begun again, so it has to be
+    such that it may be.
+    """
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    task = asyncio.ensure_future(work())
+    while not task.done() or task.cancelled():
+        if task.cancelled():
+            task = asyncio.ensure_future(work())
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError as error:

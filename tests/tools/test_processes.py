@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tunechat.tools.builtin.python import make, run_python
 from tunechat.tools.errors import ToolFailed
-from tunechat.tools.processes import Confinement, Finished, run_confined
+from tunechat.tools.processes import Confinement, Finished, run_confined, start, to_the_end
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and Landlock are Linux's")
 
@@ -162,3 +163,37 @@ async def test_a_process_that_cannot_be_started_is_a_refusal(monkeypatch: pytest
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(ToolFailed, match="cannot be started"):
         await run_confined(["/bin/true"])
+
+
+async def test_a_child_that_starts_while_its_caller_is_cancelled_is_ended() -> None:
+    for pauses in range(6):
+        ended: list[int] = []
+
+        async def end(process: asyncio.subprocess.Process, ended: list[int] = ended) -> None:
+            process.kill()
+            ended.append(await process.wait())
+
+        starting = asyncio.create_task(start(end, sys.executable, "-c", "import time; time.sleep(60)"))
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        for _ in range(2):
+            starting.cancel()
+            await asyncio.sleep(0)
+        [result] = await asyncio.gather(starting, return_exceptions=True)
+        assert isinstance(result, asyncio.CancelledError)
+        assert ended == ([-signal.SIGKILL] if pauses else [])
+
+
+def test_work_is_done_to_the_end_while_the_loop_shuts_down() -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        done.append("work")
+
+    async def abandons_it() -> None:
+        asyncio.get_running_loop().create_task(to_the_end(work)).add_done_callback(lambda _: done.append("told"))
+        await asyncio.sleep(0)
+
+    asyncio.run(abandons_it())
+    assert done == ["work", "told"]

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ToolFailed
+from ..processes import to_the_end
 from .config import ServerConfig
 from .http import http_session
 from .limits import McpLimits
@@ -80,7 +81,7 @@ class McpServer:
                 await self._fail()
                 raise
             except asyncio.CancelledError:
-                await asyncio.shield(self._ended())
+                await self._ended()
                 raise
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
@@ -154,15 +155,22 @@ class McpServer:
         await self._ended()
 
     async def _ended(self) -> None:
-        life, self._life = self._life, None
+        """Returns when the server that runs now, if one does, has ended: even if the caller is cancelled meanwhile."""
+        life = self._life
         self._stop.set()
-        if life is not None:
+        if life is None:
+            return
+
+        async def end() -> None:
             # A session that hangs in its own clean-up must not keep us.
             _, late = await asyncio.wait({life}, timeout=self._limits.ping_seconds + 2)
             for task in late:
                 task.cancel()
-            await asyncio.gather(life, return_exceptions=True)
-        self._session = None
+            await asyncio.wait({life})
+
+        await to_the_end(end)
+        if self._life is life:
+            self._life = self._session = None
 
     async def _live(self, ready: asyncio.Future[None], stop: asyncio.Event) -> None:
         """Holds the session from its start to its end, in one task, as its streams want it."""

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ToolFailed
-from ..processes import close_pipes, to_the_end
+from ..processes import close_pipes, start, to_the_end
 from .config import ServerConfig
 from .limits import McpLimits
 
@@ -41,7 +41,8 @@ async def stdio_streams(
     import anyio
 
     try:
-        process = await asyncio.create_subprocess_exec(
+        process = await start(
+            _end,
             config.command,
             *config.args,
             stdin=asyncio.subprocess.PIPE,
@@ -77,7 +78,7 @@ async def stdio_streams(
                 stream.close()
             await _end(process)
 
-        await to_the_end(close())
+        await to_the_end(close)
 
 
 class _Allowance:

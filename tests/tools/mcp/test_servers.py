@@ -208,3 +208,16 @@ async def test_the_servers_environment_holds_no_secrets(tmp_path: Path, monkeypa
     async with opened(tmp_path, s=config("good", env={"OWN": "1"})):
         environment = children()[0].environ()
         assert environment["OWN"] == "1" and "TUNECHAT_API_KEYS" not in environment
+
+
+def test_a_loop_that_shuts_down_ends_the_servers(tmp_path: Path) -> None:
+    async def abandons_it() -> None:
+        server = McpServer("s", config("good"), QUICK)
+        await server.start()
+        [process] = children()
+        process.suspend()  # so that it does not leave by itself
+        asyncio.get_running_loop().create_task(server.close())
+        await asyncio.sleep(0.2)
+
+    asyncio.run(abandons_it())
+    assert children() == []
