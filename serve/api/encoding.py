@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -19,3 +20,13 @@ def encode_json(value: Any) -> bytes:
 def encode_event(value: Any) -> bytes:
     """One `data:` event. JSON has no raw line breaks, so one line always holds it."""
     return b"data: " + _encoder.encode(value) + b"\n\n"
+
+
+def encode_typed_event(value: Mapping[str, Any]) -> bytes:
+    """The same, with the `type` of `value` on an `event:` line of its own."""
+    return f"event: {value['type']}\n".encode() + encode_event(value)
+
+
+def encode_named_event(name: str, value: Any) -> bytes:
+    """An event with its name on a line of its own, as the streams of Responses and of Messages have them."""
+    return b"event: " + name.encode() + b"\n" + encode_event(value)

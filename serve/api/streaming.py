@@ -13,8 +13,7 @@ from .context import RequestContext, request_context
 from .disconnect import until_disconnect
 from .encoding import DONE, encode_event
 from .errors import error_body, public_record
-from .gateway import Gateway
-from .generation import Generation
+from .gateway import Answer, Gateway
 from .sse import EventStream
 
 log = logging.getLogger(__name__)
@@ -23,11 +22,11 @@ log = logging.getLogger(__name__)
 async def stream_reply(
     request: Request,
     gateway: Gateway,
-    generation: Generation,
+    answer: Answer,
     chunks: AsyncIterator[dict[str, Any]],
     headers: Mapping[str, str],
 ) -> Response:
-    """The response that sends `chunks`, which read from `generation`.
+    """The response that sends `chunks`, which read from `answer`.
 
     The status is held back until the first token, or until the first heartbeat is due: what goes wrong before then
     keeps its HTTP status.
@@ -35,16 +34,16 @@ async def stream_reply(
     context = request_context(request)
     settings = gateway.settings
     try:
-        await until_disconnect(request.receive, generation.wait_first(settings.heartbeat_seconds))
+        await until_disconnect(request.receive, answer.wait_first(settings.heartbeat_seconds))
     except BaseException:
-        await gateway.release(generation, context)
+        await gateway.release(answer, context)
         raise
     return EventStream(
-        _events(chunks, context),
+        events,
         heartbeat=settings.heartbeat_seconds,
         send_timeout=settings.send_timeout,
         headers=headers,
-        on_close=lambda: gateway.release(generation, context),
+        on_close=lambda: gateway.release(answer, context),
     )
 
 
