@@ -25,8 +25,3 @@ def encode_event(value: Any) -> bytes:
 def encode_typed_event(value: Mapping[str, Any]) -> bytes:
     """The same, with the `type` of `value` on an `event:` line of its own."""
     return f"event: {value['type']}\n".encode() + encode_event(value)
-
-
-def encode_named_event(name: str, value: Any) -> bytes:
-    """An event with its name on a line of its own, as the streams of Responses and of Messages have them."""
-    return b"event: " + name.encode() + b"\n" + encode_event(value)

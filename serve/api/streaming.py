@@ -26,7 +26,19 @@ async def stream_reply(
     chunks: AsyncIterator[dict[str, Any]],
     headers: Mapping[str, str],
 ) -> Response:
-    """The response that sends `chunks`, which read from `answer`.
+    """The response that sends `chunks`, which read from `answer`, as OpenAI's chat does: one data line each."""
+    events = _events(chunks, request_context(request))
+    return await stream_events(request, gateway, answer, events, headers)
+
+
+async def stream_events(
+    request: Request,
+    gateway: Gateway,
+    answer: Answer,
+    events: AsyncGenerator[bytes],
+    headers: Mapping[str, str],
+) -> Response:
+    """The response that sends `events`, which read from `answer` and tell of their own errors.
 
     The status is held back until the first token, or until the first heartbeat is due: what goes wrong before then
     keeps its HTTP status.
