@@ -58,7 +58,7 @@ class SequenceText:
     def _finish(self, reason: str | None) -> Iterator[Event]:
         if reason:
             self.finished = True
-            yield Finished(self.index, reason)
+            yield Finished(self.index, reason, self._stops.matched if self._stops else None)
 
     def _take(self, output: SequenceOutput) -> tuple[str, bool]:
         if self._stops is None and output.logprobs is None:

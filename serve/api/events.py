@@ -29,10 +29,11 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Choice `index` is complete: "stop" (a stop token or string) or "length"."""
+    """Choice `index` is complete: "stop" (a stop token or string) or "length". `stop` is the string that ended it."""
 
     index: int
     reason: str
+    stop: str | None = None
 
 
 Event = Delta | Finished
@@ -45,6 +46,12 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+
+    def add(self, other: Usage) -> None:
+        """Counts `other` too."""
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cached_tokens += other.cached_tokens
 
     def as_json(self) -> dict[str, object]:
         return {

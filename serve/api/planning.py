@@ -19,7 +19,7 @@ from .schemas.chat import ChatRequest
 from .schemas.completions import CompletionRequest
 from .schemas.sampling import SamplingFields
 from .settings import ApiSettings
-from .turns import TurnPlan, for_template, plan_turn, request_tools
+from .turns import Tools, TurnPlan, for_template, plan_turn, request_tools
 
 _SEED_SPAN = 1 << 63
 # A marker at the end of the prompt has no more tokens than this, white space included.
@@ -39,21 +39,26 @@ def plan_chat(body: ChatRequest, text: Text, dialect: Dialect, settings: ApiSett
     """The choices of a chat request. Slow for long conversations: call it in a thread."""
     check_limits(body, settings, prompts=1, alternatives=body.alternatives, alternatives_name="top_logprobs")
     tools = request_tools(body)
-    messages, told = for_template(body.messages, dialect, tools.all, tools.choice)
-    wants_reply = not body.continue_final_message
-    prompt = text.encode_chat(
-        messages,
-        tools=told,
-        add_generation_prompt=wants_reply if body.add_generation_prompt is None else body.add_generation_prompt,
-        continue_final_message=bool(body.continue_final_message),
-        template_kwargs=body.chat_template_kwargs,
-    )
+    prompt = encode_prompt(body, tools, text, dialect)
     max_tokens = check_context(len(prompt), body.token_limit, context_length, param="messages")
     turn = plan_turn(body, dialect, tools, text.decode(prompt[-_PROMPT_END:], skip_special=False))
     params = sampling_params(body, text, max_tokens, alternatives=body.alternatives, grammar=turn.grammar)
     echo = body.messages[-1].text if body.echo else ""
     continues = bool(body.continue_final_message)
     return ChatPlan(_choices(body, 0, prompt, params, turn, echo=echo, continues=continues), turn)
+
+
+def encode_prompt(body: ChatRequest, tools: Tools, text: Text, dialect: Dialect) -> list[int]:
+    """The tokens that `body` has the model read. Slow for long conversations: call it in a thread."""
+    messages, told = for_template(body.messages, dialect, tools.all, tools.choice)
+    wants_reply = not body.continue_final_message
+    return text.encode_chat(
+        messages,
+        tools=told,
+        add_generation_prompt=wants_reply if body.add_generation_prompt is None else body.add_generation_prompt,
+        continue_final_message=bool(body.continue_final_message),
+        template_kwargs=body.chat_template_kwargs,
+    )
 
 
 def plan_completions(

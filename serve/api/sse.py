@@ -15,11 +15,11 @@ AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 # At DEBUG it logs every chunk, which is what users and models say.
 logging.getLogger("sse_starlette").setLevel(logging.WARNING)
 
-_HEARTBEAT = ServerSentEvent(comment="ping", sep="\n")
+COMMENT = ServerSentEvent(comment="ping", sep="\n")
 
 
 class EventStream(EventSourceResponse):
-    """Sends ready-made events one by one, with comment lines as heartbeats.
+    """Sends ready-made events one by one, and `beat`, a comment line, every `heartbeat` seconds.
 
     A new event is asked for when the last one was taken, so nothing piles up here. Every send is bounded by
     `send_timeout` (the base class leaves the first and the last unbounded); SendTimeoutError leaves the call when a
@@ -31,6 +31,7 @@ class EventStream(EventSourceResponse):
         events: AsyncIterator[bytes],
         *,
         heartbeat: float,
+        beat: ServerSentEvent = COMMENT,
         send_timeout: float,
         on_close: Callable[[], Awaitable[None]],
         headers: Mapping[str, str] | None = None,
@@ -38,7 +39,7 @@ class EventStream(EventSourceResponse):
         super().__init__(
             events,
             ping=heartbeat,
-            ping_message_factory=lambda: _HEARTBEAT,
+            ping_message_factory=lambda: beat,
             headers={"Cache-Control": "no-cache", **(headers or {})},
             sep="\n",
         )

@@ -67,7 +67,7 @@ class _Reader:
         if self._waiting:
             yield TurnPart(self._index, TextDelta(""), self._take_scored())
         is_call = self._ends_with_call and end.reason == "stop"
-        yield Finished(self._index, "tool_calls" if is_call else end.reason)
+        yield Finished(self._index, "tool_calls" if is_call else end.reason, end.stop)
 
     def _parts(self, events: Sequence[TurnEvent]) -> Iterator[TurnPart]:
         for event in events:
@@ -99,13 +99,14 @@ class MadeCall:
 
 @dataclass(slots=True)
 class Turn:
-    """One choice as it came in, and how it ended."""
+    """One choice as it came in, and how it ended: `stop` is the stop string that did it."""
 
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     calls: list[MadeCall] = field(default_factory=list)
     scored: list[ScoredToken] = field(default_factory=list)
     reason: str | None = None
+    stop: str | None = None
 
     @property
     def text(self) -> str:
@@ -135,7 +136,7 @@ async def collect_turns(parts: AsyncIterator[TurnPart | Finished], count: int) -
     turns = [Turn() for _ in range(count)]
     async for part in parts:
         if isinstance(part, Finished):
-            turns[part.index].reason = part.reason
+            turns[part.index].reason, turns[part.index].stop = part.reason, part.stop
         else:
             turns[part.index].add(part)
     return turns
