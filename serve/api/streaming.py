@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
+from sse_starlette.event import ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +15,7 @@ from .disconnect import until_disconnect
 from .encoding import DONE, encode_event
 from .errors import error_body, public_record
 from .gateway import Answer, Gateway
-from .sse import EventStream
+from .sse import COMMENT, EventStream
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,9 @@ async def stream_events(
     answer: Answer,
     events: AsyncGenerator[bytes],
     headers: Mapping[str, str],
+    beat: ServerSentEvent = COMMENT,
 ) -> Response:
-    """The response that sends `events`, which read from `answer` and tell of their own errors.
+    """The response that sends `events`, which read from `answer` and tell of their own errors, and `beat` in pauses.
 
     The status is held back until the first token, or until the first heartbeat is due: what goes wrong before then
     keeps its HTTP status.
@@ -53,6 +55,7 @@ async def stream_events(
     return EventStream(
         events,
         heartbeat=settings.heartbeat_seconds,
+        beat=beat,
         send_timeout=settings.send_timeout,
         headers=headers,
         on_close=lambda: gateway.release(answer, context),
