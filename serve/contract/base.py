@@ -14,7 +14,8 @@ class BaseManifest(msgspec.Struct, frozen=True, kw_only=True):
     quantised weights themselves. `layout` is "compact" (fused projections, for the Llama-like forward) or "generic"
     (the names of the transformers class). `files` maps each file of the entry to its SHA-256. `linears` maps every
     linear module of the transformers class, the head included, to its [rows, columns]: the modules an adapter may
-    change, under the names that PEFT gives them, whatever the layout fuses.
+    change, under the names that PEFT gives them, whatever the layout fuses. `converted_from` is the architecture of the
+    source where `architecture` is another one that computes the same.
     """
 
     format: int
@@ -34,3 +35,4 @@ class BaseManifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     created: int
     linears: dict[str, tuple[int, int]] = {}
+    converted_from: str = ""
