@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..contract.errors import ModelError
+from .architecture import architecture_of
 from .checkpoint import Checkpoint
 from .entry import sha256_of
+from .internlm import as_llama, is_internlm
+from .internlm_tokenizer import with_turn_end
 from .source import FileSource, FolderSource, HubSource, PackageSource, Source
 
 Report = Callable[[str, float | None], None]
@@ -22,11 +25,13 @@ class SourceModel:
 
     `fingerprint` is the SHA-256 of the source's weight files (of their names and hashes where there are several). It is
     the same whatever the codec, and another one for another file, even one that holds the same model in another format.
+    `converted_from` is the architecture of the source's own config where `checkpoint` has another one.
     """
 
     checkpoint: Checkpoint
     fingerprint: str
     files: Mapping[str, bytes]
+    converted_from: str = ""
 
 
 def fetch(source: Source, home: Path, report: Report, check: Callable[[dict[str, Any]], None]) -> SourceModel:
@@ -74,10 +79,18 @@ def _folder(path: Path, report: Report, check: Callable[[dict[str, Any]], None])
     report("tokenizer", None)
     files = folder_files(path)
     report("hash", None)
-    hashes = [(file.name, sha256_of(file)) for file in checkpoint.files]
+    fingerprint = _fingerprint(path, checkpoint.files)
+    if is_internlm(checkpoint.config):
+        origin = architecture_of(checkpoint.config)
+        return SourceModel(as_llama(checkpoint), fingerprint, with_turn_end(files, checkpoint.config), origin)
+    return SourceModel(checkpoint, fingerprint, files)
+
+
+def _fingerprint(path: Path, files: Sequence[Path]) -> str:
+    hashes = [(file.name, sha256_of(file)) for file in files]
     if not hashes:
         raise ModelError(f"{path.name} holds no safetensors weights")
     if len(hashes) == 1:
-        return SourceModel(checkpoint, hashes[0][1], files)
+        return hashes[0][1]
     text = "".join(f"{digest}  {name}\n" for name, digest in hashes)
-    return SourceModel(checkpoint, hashlib.sha256(text.encode()).hexdigest(), files)
+    return hashlib.sha256(text.encode()).hexdigest()

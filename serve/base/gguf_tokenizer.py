@@ -14,9 +14,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, p
 from tokenizers.models import BPE
 
 from ..contract.errors import ModelError
+from .sentencepiece_bpe import SPACE, implied_merges
 
 _CONTROL, _USER_DEFINED = 3, 4
-_METASPACE = "▁"
 _SPECIAL = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -108,30 +108,17 @@ def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], name: 
 
 def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
     stored = metadata.get("tokenizer.ggml.merges")
-    merges = [_pair(m) for m in stored] if stored else _implied_merges(tokens, metadata["tokenizer.ggml.scores"])
+    merges = [_pair(m) for m in stored] if stored else implied_merges(tokens, metadata["tokenizer.ggml.scores"])
     vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, fuse_unk=True, byte_fallback=True))
     prefix = metadata.get("tokenizer.ggml.add_space_prefix", True)
     scheme = "first" if prefix else "never"
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_METASPACE, prepend_scheme=scheme, split=False)
-    steps: list[Any] = [decoders.Replace(_METASPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme, split=False)
+    steps: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if prefix:
         steps.append(decoders.Strip(content=" ", left=1))
     tokenizer.decoder = decoders.Sequence(steps)
     return tokenizer
-
-
-def _implied_merges(tokens: Sequence[str], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Every way to join two tokens into a third, best score of the result first (sentencepiece keeps no merges)."""
-    ids = {token: index for index, token in enumerate(tokens)}
-    ranked: list[tuple[float, int, int, str, str]] = []
-    for token, index in ids.items():
-        pairs = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
-        pairs = [pair for pair in pairs if pair[0] in ids and pair[1] in ids]
-        pairs.sort(key=lambda pair: (ids[pair[0]], ids[pair[1]]))
-        ranked.extend((scores[index], len(left), len(right), left, right) for left, right in pairs)
-    ranked.sort(key=lambda entry: entry[:3], reverse=True)
-    return [(left, right) for _, _, _, left, right in ranked]
 
 
 def _add_tokens(

@@ -104,6 +104,7 @@ def _manifest(
         files=files,
         created=int(time.time()),
         linears=layout.linears,
+        converted_from=model.converted_from,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..contract.errors import ModelError
 from .hf_checkpoint import file_in, has_file
+from .internlm_tokenizer import SENTENCEPIECE, converted_tokenizer, is_internlm_tokenizer
 from .json_text import MAX_JSON, json_bytes, read_object
 
 _TOKENIZER = "tokenizer.json"
@@ -20,14 +21,16 @@ _MAX_TEMPLATE = 1 << 20
 def folder_files(folder: Path) -> dict[str, bytes]:
     """`tokenizer.json`, `tokenizer_config.json` with the chat template in it, and `generation_config.json` if any.
 
-    A folder without a `tokenizer.json` is converted by transformers, without any code of the folder. Raises ModelError
-    when that is not possible.
+    A folder without a `tokenizer.json` is converted: InternLM's here, others by transformers, never by code of the
+    folder. Raises ModelError when that is not possible.
     """
     files: dict[str, bytes] = {}
     if has_file(folder, _TOKENIZER):
         read_object(file_in(folder, _TOKENIZER))
         files[_TOKENIZER] = file_in(folder, _TOKENIZER).read_bytes()
-        config = read_object(file_in(folder, _CONFIG)) if has_file(folder, _CONFIG) else {}
+        config = _config(folder)
+    elif has_file(folder, SENTENCEPIECE) and is_internlm_tokenizer(_config(folder)):
+        files[_TOKENIZER], config = converted_tokenizer(folder, _config(folder))
     else:
         files[_TOKENIZER], config = _converted(folder)
     config.pop("auto_map", None)
@@ -37,6 +40,10 @@ def folder_files(folder: Path) -> dict[str, bytes]:
     if has_file(folder, _GENERATION):
         files[_GENERATION] = json_bytes(read_object(file_in(folder, _GENERATION)))
     return files
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return read_object(file_in(folder, _CONFIG)) if has_file(folder, _CONFIG) else {}
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
@@ -74,7 +81,7 @@ def _converted(folder: Path) -> tuple[bytes, dict[str, Any]]:
         ) from error
     if len(text) > MAX_JSON:
         raise ModelError(f"the tokenizer of {folder.name} is larger than {MAX_JSON} bytes")
-    config = read_object(file_in(folder, _CONFIG)) if has_file(folder, _CONFIG) else {}
+    config = _config(folder)
     for key in ("bos_token", "eos_token", "unk_token", "pad_token"):
         if (token := getattr(tokenizer, key, None)) is not None:
             config.setdefault(key, token)
