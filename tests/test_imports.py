@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "serve.base": {"serve.contract", "serve.kernels", "serve.settings"},
     "serve.adapters": {"serve.contract"},
     "serve.engine": {"serve.adapters", "serve.contract", "serve.base", "serve.kernels", "serve.settings"},
-    "serve.api": {"serve.adapters", "serve.contract", "serve.text", "serve.engine.client", "serve.settings"},
+    "serve.api": {"serve.adapters", "serve.contract", "serve.text", "serve.engine.client", "serve.settings", "tools"},
     "serve.commands": {
         "serve.adapters",
         "serve.api",

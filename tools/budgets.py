@@ -40,6 +40,17 @@ class Spending:
     def seconds(self) -> float:
         return self.clock() - self.began
 
+    @property
+    def limit(self) -> str | None:
+        """Which limit leaves room for no further round of calls, by its name in the budget; None while all do."""
+        reached = {
+            "rounds": self.rounds >= self.budget.rounds,
+            "calls": self.calls >= self.budget.calls,
+            "seconds": self.seconds >= self.budget.seconds,
+            "output_bytes": self.output_bytes >= self.budget.output_bytes,
+        }
+        return next((name for name, is_reached in reached.items() if is_reached), None)
+
     def begin_round(self) -> None:
         """Counts a round. Raises BudgetSpent when that is one too many."""
         if self.rounds >= self.budget.rounds:

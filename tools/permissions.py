@@ -83,6 +83,15 @@ class Policy:
         """The policy of these rules. Raises ConfigError for one that is none."""
         return cls(tuple(Rule.parse(text) for text in texts))
 
+    def excludes(self, name: str, default: Permission = Permission.ASK) -> bool:
+        """Whether no call of the tool can ever run, whatever its arguments."""
+        if self.decide(ToolCall("", name), default).permission is not Permission.NEVER:
+            return False
+        return not any(
+            rule.argument is not None and rule.permission is not Permission.NEVER and fnmatchcase(name, rule.tool)
+            for rule in self.rules
+        )
+
     def with_rules(self, *rules: Rule) -> Policy:
         return Policy((*self.rules, *rules))
 

@@ -21,6 +21,7 @@ from .records import Decision, Permission, Status, ToolCall, ToolResult, ToolSpe
 from .registry import Entry, Registry
 
 Ask = Callable[[ToolCall, Decision], Awaitable[bool]]
+Told = Callable[[ToolResult], Awaitable[None]]
 MAX_TOGETHER = 8  # calls of one turn that run at once
 
 _log = logging.getLogger(__name__)
@@ -128,14 +129,21 @@ class Toolbox:
         offered: Collection[str] | None = None,
         policy: Policy | None = None,
         ask: Ask | None = None,
+        told: Told | None = None,
     ) -> list[ToolResult]:
-        """The results of one turn's calls, in their order. They run together; cancelling stops all of them."""
+        """The results of one turn's calls, in their order. They run together; cancelling stops all of them.
+
+        `told` is awaited with each result as soon as there is one.
+        """
         spending = Spending(self.budget) if spending is None else spending
         places = asyncio.Semaphore(MAX_TOGETHER)
 
         async def one(call: ToolCall) -> ToolResult:
             async with places:
-                return await self.run(call, spending=spending, offered=offered, policy=policy, ask=ask)
+                result = await self.run(call, spending=spending, offered=offered, policy=policy, ask=ask)
+            if told is not None:
+                await told(result)
+            return result
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(call)) for call in calls]

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from ..text.model_text import ModelText
-from . import adapters, chat, completions, health, lora, models, tokenize
+from . import adapters, chat, completions, health, lora, models, tokenize, tool_list
 from .auth import Access, AuthMiddleware
 from .context import RequestContextMiddleware
 from .drain import DrainMiddleware
@@ -22,6 +22,7 @@ from .limits import LimitsMiddleware
 from .metrics import Metrics
 from .openapi import install_openapi
 from .ports import Engine, Text
+from .server_tools import OpenToolbox
 from .settings import ApiSettings
 
 # FastAPI can send traces of requests to where environment variables say. Nothing leaves this server.
@@ -34,15 +35,21 @@ _NO_TELEMETRY: TelemetryConfig = {
 }
 
 
-def create_app(engine: Engine, settings: ApiSettings, *, load_text: Callable[[Path], Text] = ModelText.load) -> FastAPI:
+def create_app(
+    engine: Engine,
+    settings: ApiSettings,
+    *,
+    load_text: Callable[[Path], Text] = ModelText.load,
+    open_tools: OpenToolbox | None = None,
+) -> FastAPI:
     """The application in front of `engine`, which it starts and closes with its lifespan.
 
-    `load_text` reads the text side from the engine's prepared base once the engine is ready. `app.state.gateway` is
-    the Gateway.
+    `load_text` reads the text side from the engine's prepared base once the engine is ready. `open_tools` opens the
+    toolbox of `settings.server_tools`, which is closed with the lifespan too. `app.state.gateway` is the Gateway.
     """
     release = version("tunechat")
     metrics = Metrics(engine, release)
-    gateway = Gateway(engine, settings, metrics, load_text)
+    gateway = Gateway(engine, settings, metrics, load_text, open_tools)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,7 +66,7 @@ def create_app(engine: Engine, settings: ApiSettings, *, load_text: Callable[[Pa
         telemetry=_NO_TELEMETRY,
     )
     app.state.gateway = gateway
-    for part in (chat, completions, models, tokenize, adapters, lora, health):
+    for part in (chat, completions, models, tokenize, adapters, lora, health, tool_list):
         app.include_router(part.router)
     install_error_handlers(app)
     install_openapi(app)

@@ -46,7 +46,16 @@ class KeyRing:
         known = False
         for stored in self._digests:
             known |= hmac.compare_digest(stored, digest)
-        return hashlib.sha256(b"tenant:" + digest).hexdigest()[:_TENANT_DIGITS] if known else None
+        return _tenant(digest) if known else None
+
+
+def tenant_of(key: str) -> str:
+    """The tenant that `key` is, known or not."""
+    return _tenant(hashlib.sha256(key.encode()).digest())
+
+
+def _tenant(digest: bytes) -> str:
+    return hashlib.sha256(b"tenant:" + digest).hexdigest()[:_TENANT_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from .planning import plan_chat
 from .replies import ReplyHead
 from .schemas.chat import ChatRequest
 from .streaming import stream_reply
-from .turn_events import collect_turns, turn_events
+from .tool_loop import begin_answer
+from .tool_steps import FIELD, ToolEvent, merged, with_gaps, without_tools
+from .turn_events import collect_turns
 
 router = APIRouter()
 
@@ -26,11 +28,14 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     gateway, context = gateway_of(request), request_context(request)
     body = await read_body(request, ChatRequest)
+    calls = await gateway.tools.calls_of(body, context.tenant)
+    body = body if calls is None else calls.body
     model = gateway.serve(body.model, body.adapters, context)
     text, dialect = gateway.text, gateway.dialect
     plan = await asyncio.to_thread(plan_chat, body, text, dialect, gateway.settings, gateway.context_length)
-    generation = gateway.generation(request, plan.sequences, body.cache_salt, model)
-    parts = turn_events(generation.events(), plan.turn.make_parser)
+    answer, parts = begin_answer(gateway, context, body, plan, model, calls)
+    if calls is not None:
+        parts = with_gaps(parts)
     head = ReplyHead(f"chatcmpl-{context.id.removeprefix('req_')}", model)
     choices, with_logprobs = body.choices, body.alternatives is not None
     if body.stream:
@@ -38,15 +43,19 @@ async def chat_completions(request: Request) -> Response:
             head,
             parts,
             text,
-            generation.usage,
+            answer.usage,
             choices=choices,
             with_logprobs=with_logprobs,
             with_usage=body.wants_usage_chunk,
         )
-        return await stream_reply(request, gateway, generation, chunks, headers=model.headers)
+        return await stream_reply(request, gateway, answer, chunks, headers=model.headers)
+    steps: list[ToolEvent] = []
     try:
-        turns = await until_disconnect(request.receive, collect_turns(parts, choices))
+        turns = await until_disconnect(request.receive, collect_turns(without_tools(parts, steps), choices))
     finally:
-        await gateway.release(generation, context)
-    reply = await asyncio.to_thread(chat_reply, head, turns, text, generation.usage, with_logprobs=with_logprobs)
+        await gateway.release(answer, context)
+    extra = {} if calls is None else {FIELD: merged(steps)}
+    reply = await asyncio.to_thread(
+        chat_reply, head, turns, text, answer.usage, with_logprobs=with_logprobs, extra=extra
+    )
     return Response(reply, headers=model.headers, media_type="application/json")

@@ -5,7 +5,7 @@ Role chunk, deltas, a chunk with the finish reason and an empty delta, then the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from ..text.dialects import CallArguments, CallEnd, CallStart, ReasoningDelta, TextDelta
@@ -13,12 +13,15 @@ from .encoding import encode_json
 from .events import Finished, Usage
 from .ports import Text
 from .replies import ReplyHead, chat_logprobs
+from .tool_steps import FIELD, AnswerPart, ToolEvent
 from .turn_events import Turn, TurnPart
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 async def chat_chunks(
     head: ReplyHead,
-    parts: AsyncIterator[TurnPart | Finished],
+    parts: AsyncIterator[AnswerPart],
     text: Text,
     usage: Usage,
     *,
@@ -41,14 +44,17 @@ async def chat_chunks(
         if isinstance(part, Finished):
             yield chunk(part.index, {}, reason=part.reason)
         elif delta := _delta(part):
-            logprobs = chat_logprobs(part.scored, text) if with_logprobs else None
-            yield chunk(part.index, delta, logprobs)
+            scored = part.scored if isinstance(part, TurnPart) else ()
+            logprobs = chat_logprobs(scored, text) if with_logprobs else None
+            yield chunk(part.index if isinstance(part, TurnPart) else 0, delta, logprobs)
     if with_usage:
         yield {**base, "choices": [], "usage": usage.as_json()}
 
 
-def _delta(part: TurnPart) -> dict[str, Any]:
+def _delta(part: TurnPart | ToolEvent) -> dict[str, Any]:
     """What a chunk says of `part`. Name and id of a call are said once, with arguments that are "" and not missing."""
+    if not isinstance(part, TurnPart):
+        return {FIELD: part.as_json()}
     match part.event:
         case TextDelta(text):
             return {"content": text}
@@ -63,15 +69,23 @@ def _delta(part: TurnPart) -> dict[str, Any]:
             return {}
 
 
-def chat_reply(head: ReplyHead, turns: Sequence[Turn], text: Text, usage: Usage, *, with_logprobs: bool) -> bytes:
-    """The whole reply as JSON. Slow with many log-probabilities: call it in a thread."""
+def chat_reply(
+    head: ReplyHead,
+    turns: Sequence[Turn],
+    text: Text,
+    usage: Usage,
+    *,
+    with_logprobs: bool,
+    extra: Mapping[str, Any] = _NOTHING,
+) -> bytes:
+    """The whole reply as JSON, with `extra` in each message. Slow with many log-probabilities: call it in a thread."""
     return encode_json(
         {
             **head.as_json("chat.completion"),
             "choices": [
                 {
                     "index": index,
-                    "message": _message(turn),
+                    "message": {**_message(turn), **extra},
                     "logprobs": chat_logprobs(turn.scored, text) if with_logprobs else None,
                     "finish_reason": turn.reason,
                 }

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -19,13 +20,15 @@ from ..contract.errors import ErrorRecord, ModelError, TunechatError, Unavailabl
 from ..contract.messages import EngineInfo
 from ..text.dialects import Dialect, choose_dialect
 from .context import RequestContext, request_context
-from .drain import Drain, leaving
+from .drain import Drain, Running, leaving
 from .errors import INTERNAL
+from .events import Usage
 from .generation import Generation, SequencePlan
 from .lifecycle import Adapters
 from .metrics import Metrics
 from .ports import Engine, Text
 from .served import FINGERPRINT_DIGITS, ServedModel, Weighted, acquire, composed, model_not_found, with_adapter
+from .server_tools import OpenToolbox, ServerTools
 from .settings import ApiSettings
 from .upload import Uploads
 from .watching import Watching
@@ -35,11 +38,27 @@ log = logging.getLogger(__name__)
 _SALT_DIGITS = 32
 
 
+class Answer(Running, Protocol):
+    """What makes the answer to a request: one generation, or several with tools between them."""
+
+    usage: Usage
+    time_to_first_token: float | None
+
+    async def wait_first(self, limit: float) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
 class Gateway:
     """One server's state. `start` returns at once; the engine and the text side load behind it."""
 
     def __init__(
-        self, engine: Engine, settings: ApiSettings, metrics: Metrics, load_text: Callable[[Path], Text]
+        self,
+        engine: Engine,
+        settings: ApiSettings,
+        metrics: Metrics,
+        load_text: Callable[[Path], Text],
+        open_tools: OpenToolbox | None = None,
     ) -> None:
         self.engine = engine
         self.settings = settings
@@ -54,6 +73,7 @@ class Gateway:
         self._loading: asyncio.Task[None] | None = None
         self.names = frozenset({settings.model, *settings.model_aliases})
         self.adapters = Adapters(engine, settings, metrics.forget_adapter)
+        self.tools = ServerTools(open_tools, settings.server_tools, settings.tool_policies)
         self.quarantine: Quarantine | None = None
         self._watching: Watching | None = None
         self._uploads: Uploads | None = None
@@ -62,8 +82,10 @@ class Gateway:
     async def start(self) -> None:
         await self.engine.start()
         self._loading = asyncio.create_task(self._load())
+        self.tools.start(self.settled)
 
     async def close(self) -> None:
+        await self.tools.close()
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
@@ -197,26 +219,43 @@ class Gateway:
     ) -> Generation:
         """A started generation, known to the drain. Whoever takes it owes it a `release`."""
         context = request_context(request)
+        generation = self.begin(context, plans, cache_salt, model)
+        self.track(generation, context)
+        return generation
+
+    def begin(
+        self,
+        context: RequestContext,
+        plans: Sequence[SequencePlan],
+        cache_salt: str | None,
+        model: ServedModel,
+        *,
+        turn: int = 0,
+    ) -> Generation:
+        """A started generation that is turn number `turn` of the request's answer. Whoever takes it closes it."""
         generation = Generation(
             self.engine,
             self.text,
             plans,
-            request_id=context.id,
+            request_id=f"{context.id}.{turn}" if turn else context.id,
             salt=prefix_salt(context.tenant, cache_salt),
             timeout=self.settings.request_timeout,
             observer=self.metrics,
             adapters=model.uses,
         )
         generation.start()
-        context.usage = generation.usage
-        self.drain.track(generation)
         return generation
 
-    async def release(self, generation: Generation, context: RequestContext) -> None:
-        """Ends `generation`, aborting what still runs."""
-        self.drain.forget(generation)
-        context.time_to_first_token = generation.time_to_first_token
-        await generation.aclose()
+    def track(self, answer: Answer, context: RequestContext) -> None:
+        """Makes `answer` known to the drain, and its tokens the request's. `release` undoes it."""
+        context.usage = answer.usage
+        self.drain.track(answer)
+
+    async def release(self, answer: Answer, context: RequestContext) -> None:
+        """Ends `answer`, aborting what still runs."""
+        self.drain.forget(answer)
+        context.time_to_first_token = answer.time_to_first_token
+        await answer.aclose()
 
 
 def prefix_salt(tenant: str, cache_salt: str | None) -> str:

@@ -38,6 +38,12 @@ class ApiSettings(BaseModel):
     tool_dialect: str | None = Field(
         default=None, max_length=64, description="How the model writes tool calls; None: its template decides."
     )
+    server_tools: tuple[str, ...] = Field(
+        default=(), max_length=256, description="Tools that requests may have the server run, globs included."
+    )
+    tool_policies: dict[str, tuple[str, ...]] = Field(
+        default={}, max_length=256, repr=False, description="Rules on tools by API key, in place of everybody's."
+    )
     insecure: bool = Field(default=False, description="Allow a public address without a key.")
     allowed_hosts: tuple[str, ...] = Field(
         default=(), max_length=64, description="Host names that requests may carry besides those of this machine."
