@@ -18,11 +18,11 @@ def product(x: Tensor, weight: Weight, bias: Tensor | None = None, deltas: Delta
     """
     match weight:
         case Int4Weight():
-            if x.device.type == "cuda":
+            if x.device.type != "cpu":
                 return _with(deltas, x, _dequantized(x, weight, bias), bias)
             return int4_product(x, weight.quants, weight.scales, weight.minima, weight.rows, bias, deltas)
         case Int8Weight():
-            if x.device.type == "cuda":
+            if x.device.type != "cpu":
                 return _with(deltas, x, _dequantized(x, weight, bias), bias)
             return int8_product(x, weight.quants, weight.scales, weight.rows, bias, deltas)
         case Nf4Weight():
