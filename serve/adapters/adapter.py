@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.errors import InvalidAdapter, UnsupportedFormat
+from .background import breathe
 from .json_file import read_object
 from .settings import LoraSettings, read_settings
 from .tensors import TensorFile
@@ -210,6 +211,7 @@ def _check_numbers(modules: Iterable[LoraModule], file: TensorFile) -> None:
         for _, tensor in module.tensors:
             if not file.is_finite(tensor):
                 raise InvalidAdapter(f"{tensor} holds NaN or infinity; the training that made it failed")
+            breathe()
         changes = changes or not (file.is_zero(module.a) or file.is_zero(module.b))
     if not changes:
         raise InvalidAdapter("the adapter would change nothing: in every module A or B is all zero, as before training")

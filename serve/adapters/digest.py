@@ -6,6 +6,9 @@ import hashlib
 from pathlib import Path
 
 from .adapter import Adapter
+from .background import breathe
+
+_CHUNK = 1 << 20
 
 
 def digest_of(adapter: Adapter) -> str:
@@ -21,10 +24,15 @@ def digest_of(adapter: Adapter) -> str:
             entry = adapter.file.entries[name]
             total.update(f"{kind} {entry.dtype} {list(entry.shape)}\n".encode())
             total.update(adapter.file.raw(name))
+            breathe()
     return total.hexdigest()
 
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    total = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+            breathe()
+    return total.hexdigest()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..contract.errors import UnsupportedFormat
+from .background import breathe
 
 TEMPORARY = ".tmp-"
 _CHUNK = 1 << 20
@@ -51,6 +52,7 @@ def copy_bounded(source: Path, target: Path, limit: int) -> None:
             total = 0
             while count := _copy_some(reading, writing):
                 total += count
+                breathe()
                 if total > limit:
                     raise UnsupportedFormat(f"{source.name} is larger than {limit} bytes")
         finally:

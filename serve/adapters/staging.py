@@ -15,6 +15,7 @@ from ..contract.adapters import ADAPTER_FORMAT, AdapterManifest, AdapterOrigin
 from ..contract.base import BaseManifest
 from ..contract.errors import Conflict, UnsupportedFormat
 from .adapter import CONFIG, WEIGHTS, Adapter, Limits, read_adapter, require_files
+from .background import as_this_thread
 from .digest import digest_of, sha256_of
 from .durable import copy_bounded, sync_file, sync_folder, write_synced
 from .json_file import MAX_JSON
@@ -60,7 +61,7 @@ def copy_in(source: Path, staged: Path, intake: Intake) -> Checked:
     if intake.is_settled is not None and not intake.is_settled():
         raise Conflict(f"{source.name} was changed while it was read; it is read again when it has settled")
     # Waiting for the disk and hashing take as long as the checks, and need nothing of them.
-    with ThreadPoolExecutor(1, thread_name_prefix="seal") as aside:
+    with ThreadPoolExecutor(1, thread_name_prefix="seal", initializer=as_this_thread()) as aside:
         sealed = aside.submit(_seal, staged)
         adapter = read_adapter(staged, intake.base.linears, intake.limits)
         digest = digest_of(adapter)

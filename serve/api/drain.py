@@ -39,6 +39,11 @@ class Drain:
     def active_requests(self) -> int:
         return self._requests
 
+    @property
+    def is_generating(self) -> bool:
+        """Whether any answer is being generated. May be asked by any thread."""
+        return bool(self._running)
+
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
         """Counts a request until it ends."""

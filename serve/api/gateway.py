@@ -72,7 +72,7 @@ class Gateway:
         self._failure: ErrorRecord | None = None
         self._loading: asyncio.Task[None] | None = None
         self.names = frozenset({settings.model, *settings.model_aliases})
-        self.adapters = Adapters(engine, settings, metrics.forget_adapter)
+        self.adapters = Adapters(engine, settings, metrics.forget_adapter, lambda: self.drain.is_generating)
         self.tools = ServerTools(open_tools, settings.server_tools, settings.tool_policies)
         self.quarantine: Quarantine | None = None
         self._watching: Watching | None = None

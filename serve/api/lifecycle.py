@@ -48,10 +48,16 @@ class Adapters:
     """All adapters of one server. `open` it when the base is known; before that nothing is served and nothing changes.
 
     Changes say in the end which version they were about, and raise Conflict while another one of the name is under way.
-    `problems` says by id why stored versions are not served.
+    `problems` says by id why stored versions are not served. Work on files takes its time while `is_busy()`.
     """
 
-    def __init__(self, engine: Engine, settings: ApiSettings, forget: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: ApiSettings,
+        forget: Callable[[str], None],
+        is_busy: Callable[[], bool] | None = None,
+    ) -> None:
         self.roster = Roster(engine, forget)
         self.problems: dict[str, ErrorRecord] = {}
         self._engine = engine
@@ -59,7 +65,9 @@ class Adapters:
         self._store = None if settings.adapter_store is None else AdapterStore(settings.adapter_store)
         self._taken = frozenset(name.lower() for name in (settings.model, *settings.model_aliases))
         self._changes = Changes()
-        self._intakes = ThreadPoolExecutor(1, thread_name_prefix="adapter intake", initializer=yield_to_requests)
+        self._intakes = ThreadPoolExecutor(
+            1, thread_name_prefix="adapter intake", initializer=yield_to_requests, initargs=(is_busy,)
+        )
 
     async def open(self, base: BaseManifest) -> None:
         """Serves every stored version that fits `base`. Nothing is read into memory, and one bad one stops no other."""

@@ -66,7 +66,7 @@ class AdapterFlow:
         self._device = device
         self._residency = residency
         self._scheduler = scheduler
-        self._loader = AdapterLoader(device.read_adapter, done)
+        self._loader = AdapterLoader(device.read_adapter, done, lambda: bool(scheduler.running))
         self._send = send
         self._reading: str | None = None
         self._read: HostAdapter | None = None

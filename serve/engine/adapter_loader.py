@@ -35,11 +35,18 @@ class AdapterRead:
 class AdapterLoader:
     """One thread that calls `read` for one version after another and hands each AdapterRead to `done`.
 
+    It takes its time while `is_busy()`.
     The thread starts with the first version, so an engine without adapters has none. It ends with the process.
     """
 
-    def __init__(self, read: Callable[[AdapterRef, Path], HostAdapter], done: Callable[[AdapterRead], None]) -> None:
+    def __init__(
+        self,
+        read: Callable[[AdapterRef, Path], HostAdapter],
+        done: Callable[[AdapterRead], None],
+        is_busy: Callable[[], bool] | None = None,
+    ) -> None:
         self._read = read
+        self._is_busy = is_busy
         self._done = done
         self._orders: SimpleQueue[tuple[AdapterRef, Path]] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -52,7 +59,7 @@ class AdapterLoader:
         self._orders.put((ref, folder))
 
     def _work(self) -> None:
-        yield_to_requests()
+        yield_to_requests(self._is_busy)
         while True:
             ref, folder = self._orders.get()
             self._done(self._load(ref, folder))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.adapter import Adapter, LoraModule
+from ..adapters.background import breathe
 from ..kernels.adapters import Delta, LowRank, PackedDelta, pack_delta
 from ..kernels.memory import Arena, aligned
 from .sites import Site
@@ -27,7 +28,7 @@ class PackedAdapter:
         """All deltas side by side in one stretch of memory, in the order in which they are read."""
         tensors = [tensor for delta in deltas if delta is not None for tensor in delta.tensors]
         arena = Arena(sum(aligned(tensor.nbytes) for tensor in tensors))
-        kept = tuple(None if delta is None else delta.moved(arena.keep) for delta in deltas)
+        kept = tuple(None if delta is None else _moved(delta, arena) for delta in deltas)
         structures = (Delta() if delta is None else delta.structure() for delta in kept)
         return PackedAdapter(kept, (Delta * len(kept))(*structures))
 
@@ -39,6 +40,11 @@ class PackedAdapter:
     def width(self) -> int:
         """The most hidden values of any site."""
         return max(delta.width for delta in self.deltas if delta is not None)
+
+
+def _moved(delta: PackedDelta, arena: Arena) -> PackedDelta:
+    breathe()
+    return delta.moved(arena.keep)
 
 
 def pack_adapter(adapter: Adapter, sites: Sequence[Site], matrix_of: Callable[[str], Tensor]) -> PackedAdapter:
@@ -54,6 +60,7 @@ def _delta(
     found = [(modules[name], row) for name, row in site.modules.items() if name in modules]
     if not found:
         return None
+    breathe()
     matrix = matrix_of(site.name) if any(module.magnitude for module, _ in found) else None
     return pack_delta(site.rows, site.columns, [_piece(adapter, module, row, matrix) for module, row in found])
 
