@@ -67,9 +67,14 @@ class Unsupported(InvalidRequest):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """Prompt and completion do not fit. Carries both numbers in its message; nothing is ever cut."""
+    """Prompt and completion do not fit. Carries both numbers in its message; nothing is ever cut.
+
+    Where the prompt alone is too long, `prompt_tokens` and `context_length` are set.
+    """
 
     code = "context_length_exceeded"
+    prompt_tokens = 0
+    context_length = 0
 
 
 class Unauthorized(TunechatError):

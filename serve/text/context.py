@@ -13,11 +13,13 @@ def check_context(prompt_tokens: int, max_tokens: int | None, context_length: in
     """
     room = context_length - prompt_tokens
     if room < 1:
-        raise ContextLengthExceeded(
+        error = ContextLengthExceeded(
             f"The prompt has {prompt_tokens} tokens and leaves no room for an answer: this model's context length is "
             f"{context_length} tokens. Shorten the prompt.",
             param=param,
         )
+        error.prompt_tokens, error.context_length = prompt_tokens, context_length
+        raise error
     if max_tokens is None:
         return room
     if max_tokens > room:
