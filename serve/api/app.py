@@ -19,6 +19,8 @@ from .errors import install_error_handlers
 from .gateway import Gateway
 from .hosts import HostMiddleware
 from .limits import LimitsMiddleware
+from .messages import routes as messages
+from .messages.errors import ErrorShapeMiddleware
 from .metrics import Metrics
 from .openapi import install_openapi
 from .ports import Engine, Text
@@ -66,7 +68,7 @@ def create_app(
         telemetry=_NO_TELEMETRY,
     )
     app.state.gateway = gateway
-    for part in (chat, completions, models, tokenize, adapters, lora, health, tool_list):
+    for part in (chat, completions, models, tokenize, adapters, lora, health, tool_list, messages):
         app.include_router(part.router)
     install_error_handlers(app)
     install_openapi(app)
@@ -76,4 +78,5 @@ def create_app(
     app.add_middleware(HostMiddleware, settings=settings)
     app.add_middleware(AuthMiddleware, access=Access.of(settings))
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
+    app.add_middleware(ErrorShapeMiddleware)
     return app

@@ -83,7 +83,9 @@ class Access:
         known = tenant or admin
         if known is None and (self.keys or (is_admin_path and self.admins)):
             raise Unauthorized(
-                "Unknown API key." if key is not None else "Send an API key: 'Authorization: Bearer KEY'."
+                "Unknown API key."
+                if key is not None
+                else "Send an API key: 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
             )
         if is_admin_path and admin is None and (self.admins or self.is_exposed):
             raise Forbidden(
@@ -109,18 +111,26 @@ class AuthMiddleware:
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
-            context_of(scope).tenant = self._access.admit(scope["path"], bearer_key(scope))
+            context_of(scope).tenant = self._access.admit(scope["path"], sent_key(scope))
         except TunechatError as error:
             await error_response(error.record)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-def bearer_key(scope: Scope) -> bytes | None:
-    """The key that the request carries; None without exactly one well-formed Authorization header."""
-    values = [value for name, value in scope["headers"] if name == b"authorization"]
+def sent_key(scope: Scope) -> bytes | None:
+    """The key that the request carries; None without exactly one well-formed Authorization or x-api-key header.
+
+    Where there is an Authorization header it alone counts: clients of Anthropic's may send a key of theirs beside it.
+    """
+    bearers = [value for name, value in scope["headers"] if name == b"authorization"]
+    values = bearers or [value for name, value in scope["headers"] if name == b"x-api-key"]
     if len(values) != 1:
         return None
-    scheme, _, key = values[0].partition(b" ")
+    key = values[0]
+    if bearers:
+        scheme, _, key = key.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
     key = key.strip()
-    return key if scheme.lower() == b"bearer" and 0 < len(key) <= _MAX_KEY_BYTES else None
+    return key if 0 < len(key) <= _MAX_KEY_BYTES else None

@@ -11,6 +11,8 @@ from ..adapters.registry import LoadedAdapter
 from ..contract.adapters import AdapterState
 from .encoding import encode_json
 from .gateway import Gateway, gateway_of
+from .messages.errors import is_anthropics
+from .messages.models import model_info, model_page
 from .openapi import describe
 
 router = APIRouter()
@@ -21,14 +23,19 @@ _OWNER = "tunechat"
 @router.get("/v1/models", **describe("List the models: the base, every adapter, and every version of each."))
 async def list_models(request: Request) -> Response:
     gateway = gateway_of(request)
-    return _json({"object": "list", "data": [_base(gateway), *_adapters(gateway).values()]})
+    entries = [_base(gateway), *_adapters(gateway).values()]
+    if is_anthropics(request.scope):
+        aliases = [{**entries[0], "id": alias} for alias in gateway.settings.model_aliases]
+        return _json(model_page([entries[0], *aliases, *entries[1:]], request.query_params))
+    return _json({"object": "list", "data": entries})
 
 
 @router.get("/v1/models/{model:path}", **describe("Describe one model."))
 async def retrieve_model(request: Request, model: str) -> Response:
     gateway = gateway_of(request)
     gateway.check_model(model)
-    return _json(_base(gateway) if model in gateway.names else _adapters(gateway)[model])
+    entry = _base(gateway) if model in gateway.names else _adapters(gateway)[model]
+    return _json(model_info(entry) if is_anthropics(request.scope) else entry)
 
 
 def _base(gateway: Gateway) -> dict[str, Any]:

@@ -9,15 +9,19 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from .messages.errors import ERROR_SCHEMA as ANTHROPIC_ERROR_SCHEMA
 from .schemas.adapters import LoadLoraRequest, UnloadLoraRequest
 from .schemas.chat import ChatRequest
 from .schemas.completions import CompletionRequest
+from .schemas.messages import CountTokensRequest, MessagesRequest
 from .schemas.tokenize import DetokenizeRequest, TokenizeRequest
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
     ChatRequest,
     CompletionRequest,
+    MessagesRequest,
+    CountTokensRequest,
     TokenizeRequest,
     DetokenizeRequest,
     LoadLoraRequest,
@@ -64,8 +68,10 @@ def describe(
     streams: bool = False,
     media_type: str = "application/json",
     uploads: bool = False,
+    errors: str = "Error",
 ) -> dict[str, Any]:
-    """Keyword arguments of a route decorator: its body's schema and every answer it may give."""
+    """Keyword arguments of a route decorator: its body's schema and every answer it may give. `errors` is the schema
+    of those that tell of one."""
     answers: dict[str, Any] = {
         media_type: {"schema": {"type": "object"} if "json" in media_type else {"type": "string"}}
     }
@@ -74,7 +80,7 @@ def describe(
         answers["text/event-stream"] = {}
     responses: dict[int | str, Any] = {200: {"description": "The answer.", "content": answers}}
     for status, description in _ERROR_STATUSES.items():
-        schema = {"$ref": _REF.format(model="Error")}
+        schema = {"$ref": _REF.format(model=errors)}
         responses[status] = {"description": description, "content": {"application/json": {"schema": schema}}}
     extra: dict[str, Any] = {}
     if body is not None:
@@ -104,9 +110,12 @@ def install_openapi(app: FastAPI) -> None:
             schemas = components.setdefault("schemas", {})
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
-            schemas |= definitions["$defs"] | {"Error": _ERROR_SCHEMA}
-            components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{"bearer": []}, {}]
+            schemas |= definitions["$defs"] | {"Error": _ERROR_SCHEMA, "AnthropicError": ANTHROPIC_ERROR_SCHEMA}
+            components["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            }
+            document["security"] = [{"bearer": []}, {"key": []}, {}]
             app.openapi_schema = document
         return app.openapi_schema
 
