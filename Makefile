@@ -32,8 +32,9 @@ $(STAMP): $(BUILD_INPUTS)
 serve: $(STAMP) ## Fetch the default model, if it is not here yet, and serve it. ARGS="--port 9000" adds flags.
 	@exec $(BIN)/tunechat serve $(ARGS)
 
-test: $(STAMP) ## Run the tests, without the long ones.
-	$(BIN)/python -m pytest -m "not acceptance" $(ARGS)
+# Two at a time, a file each: many tests wait for processes more than they compute.
+test: $(STAMP) ## Run the tests, without the long ones. ARGS="-n 0 -x tests/tools" chooses.
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not acceptance" $(ARGS)
 
 acceptance: $(STAMP) ## Run the long checks and keep their table in docs/acceptance.md.
 	$(BIN)/python -m pytest -m acceptance --table=docs/acceptance.md tests $(ARGS)
