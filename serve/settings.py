@@ -7,103 +7,24 @@ key or a variable that no setting has is an error.
 from __future__ import annotations
 
 import difflib
-import math
 import os
-import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from .setting_kinds import Count, Folder, Folders, Keys, Names, Policies, Seconds, absolute, optional, server_url
+
 ENVIRONMENT_PREFIX = "TUNECHAT_"
 CONFIG_NAME = "config.toml"
-
-_QUANTITY = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?) ?([A-Za-z]*)", re.ASCII)
-_UNITS = {
-    "": 1,
-    **{letter: 1000**power for power, letter in enumerate("kmgt", start=1)},
-    **{letter: 1024**power for power, letter in enumerate("KMGT", start=1)},
-    **{letter + "iB": 1024**power for power, letter in enumerate("KMGT", start=1)},
-    **{letter + "B": 1000**power for power, letter in enumerate("kMGT", start=1)},
-}
 
 
 class SettingsError(ValueError):
     """A setting that the operator must mend; the message is one line that names it and where it came from."""
-
-
-def parse_quantity(value: object) -> int:
-    """The whole number that `value` says. Small suffixes count in thousands (25.6k), capitals in 1024s (32K, 2G, 2GiB).
-
-    `GB` and its kin are the decimal units. Raises ValueError for anything else, truth values and fractions included.
-    """
-    if isinstance(value, bool):
-        raise ValueError("should be a whole number, not a truth value")
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str):
-        match = _QUANTITY.fullmatch(value.strip())
-        if match and len(value) <= 40 and match[2] in _UNITS:
-            number = Decimal(match[1].replace("_", "")) * _UNITS[match[2]]
-            if number == number.to_integral_value():
-                return int(number)
-    raise ValueError("should be a whole number such as 4096, 32K or 25.6k")
-
-
-def _seconds(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("should be a number, not a truth value")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("should be a finite number")
-    return value
-
-
-def _split(value: object) -> object:
-    """A tuple from a comma-separated text, as variables and flags carry it."""
-    if isinstance(value, str):
-        return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
-    return value
-
-
-def _optional(value: object) -> object:
-    """None for an empty text, which is how variables and flags say "none"."""
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-def _api_key(key: SecretStr) -> SecretStr:
-    text = key.get_secret_value()
-    if len(text) < 8 or len(text) > 512:
-        raise ValueError("an API key has 8 to 512 characters")
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("an API key is printable ASCII without spaces, because it travels in an HTTP header")
-    return key
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
-def _server_url(url: str) -> str:
-    if url:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("a server URL looks like http://127.0.0.1:8000")
-        url = url.rstrip("/").removesuffix("/v1")
-    return url
-
-
-Count = Annotated[int, BeforeValidator(parse_quantity)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Keys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_api_key)], ...], BeforeValidator(_split)]
-Folder = Annotated[Path, AfterValidator(_absolute)]
-Folders = Annotated[tuple[Folder, ...], BeforeValidator(_split)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
@@ -111,7 +32,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
-    home: Annotated[Path, AfterValidator(_absolute)] = Field(
+    home: Annotated[Path, AfterValidator(absolute)] = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("tunechat")),
         description="Folder of everything that lasts: prepared models, downloads, state.",
     )
@@ -187,7 +108,19 @@ class Settings(BaseModel):
     max_body_bytes: Count = Field(
         default=4 << 20, ge=1 << 10, le=1 << 30, description="Largest request body; larger ones are answered 413."
     )
-    adapter_folder: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
+    response_retention: Seconds = Field(
+        default=2_592_000.0,
+        ge=0,
+        le=315_360_000,
+        description="How long stored responses (`/v1/responses`) are kept, in seconds. 0 stores none.",
+    )
+    max_stored_responses: Count = Field(
+        default=10_000, ge=1, le=1_000_000, description="Most stored responses of one API key; the oldest go first."
+    )
+    max_stored_bytes: Count = Field(
+        default=1 << 30, ge=16 << 20, le=1 << 44, description="Most bytes of all stored responses together."
+    )
+    adapter_folder: Annotated[Folder | None, BeforeValidator(optional)] = Field(
         default=None,
         description="Folder that is watched: a PEFT folder dropped into it is served, one taken out is unloaded. "
         "Empty watches none.",
@@ -216,15 +149,15 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged. Prompts and keys never are."
     )
-    tool_dialect: Annotated[str | None, BeforeValidator(_optional)] = Field(
+    tool_dialect: Annotated[str | None, BeforeValidator(optional)] = Field(
         default=None,
         max_length=64,
         description="How the model writes tool calls, by name (docs/dialects.md). Empty: its chat template decides.",
     )
-    tool_root: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
+    tool_root: Annotated[Folder | None, BeforeValidator(optional)] = Field(
         default=None, description="Folder that `read_file`, `list_files` and `grep` may read. Empty: no such tools."
     )
-    tool_documents: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
+    tool_documents: Annotated[Folder | None, BeforeValidator(optional)] = Field(
         default=None, description="Folder of documents that `search` finds passages in. Empty: no such tool."
     )
     tool_enable: Names = Field(
@@ -238,10 +171,10 @@ class Settings(BaseModel):
     tool_files: Folders = Field(
         default=(), max_length=64, description="Python files with tools of your own. They are run: trust them."
     )
-    tool_mcp: Annotated[Folder | None, BeforeValidator(_optional)] = Field(
+    tool_mcp: Annotated[Folder | None, BeforeValidator(optional)] = Field(
         default=None, description="JSON file with `mcpServers`. Empty is mcp.json in the home folder, if there is one."
     )
-    tool_search_key: Annotated[SecretStr | None, BeforeValidator(_optional)] = Field(
+    tool_search_key: Annotated[SecretStr | None, BeforeValidator(optional)] = Field(
         default=None, description="Key of serper.dev, for `web_search`. Empty: no such tool."
     )
     tool_rounds: Count = Field(default=8, ge=1, le=1000, description="Most turns of one answer that call tools.")
@@ -252,7 +185,19 @@ class Settings(BaseModel):
     tool_output_bytes: Count = Field(
         default=256 << 10, ge=1 << 10, le=64 << 20, description="Most bytes of tool output in one answer."
     )
-    url: Annotated[str, AfterValidator(_server_url)] = Field(
+    server_tools: Names = Field(
+        default=(),
+        max_length=256,
+        description="Tools that requests may have the server run, by name or glob. Empty: none.",
+    )
+    tool_policies: Policies = Field(
+        default={},
+        max_length=256,
+        repr=False,
+        description="Permissions of single API keys, in place of `tool_permissions`: a table of lists, or JSON. Rules "
+        "of `tool_permissions` that say never hold for every key.",
+    )
+    url: Annotated[str, AfterValidator(server_url)] = Field(
         default="",
         max_length=2048,
         description="Server that `run` and `ps` ask. Empty is host and port above.",
@@ -288,7 +233,7 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
     """The configuration file: in TUNECHAT_HOME when that is set, else in the platform's configuration folder."""
     home = (os.environ if environ is None else environ).get(ENVIRONMENT_PREFIX + "HOME")
     folder = Path(home) if home else Path(platformdirs.user_config_dir("tunechat"))
-    return _absolute(folder) / CONFIG_NAME
+    return absolute(folder) / CONFIG_NAME
 
 
 def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Configuration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from .schemas.chat import ChatRequest, Message
 from .turn_events import MakeParser
 
 AUTO = ToolChoice()
+_MESSAGE = re.compile(r"^messages\[(\d+)\]")
 _MODES: Mapping[Any, Literal["none", "auto", "required"]] = {"none": "none", "auto": "auto", "required": "required"}
 
 
@@ -89,10 +91,20 @@ def for_template(
     messages: Sequence[Message], dialect: Dialect, tools: Sequence[Tool] = (), choice: ToolChoice = AUTO
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
     """Messages and tools as the model's template takes them. Raises InvalidRequest for calls that are none."""
-    plain = [message.for_template() for message in messages]
-    if tools or any(message.is_of_tools for message in messages):
+    plain: list[dict[str, Any]] = []
+    places: list[int] = []
+    for place, message in enumerate(messages):
+        told = [*message.earlier, message.for_template()]
+        plain += told
+        places += [place] * len(told)
+    if not tools and not any(message.is_of_tools for message in messages):
+        return plain, None
+    try:
         return dialect.prepare(plain, tools, choice)
-    return plain, None
+    except InvalidRequest as error:
+        if error.param:
+            error.param = _MESSAGE.sub(lambda found: f"messages[{places[int(found[1])]}]", error.param)
+        raise
 
 
 def plan_turn(body: ChatRequest, dialect: Dialect, tools: Tools, prompt_end: str) -> TurnPlan:

@@ -63,7 +63,7 @@ async def _run(
     json: bool,
 ) -> None:
     from ...tools.agent.run import run_agent
-    from .toolboxes import asker, opened_toolbox, options_of
+    from .toolboxes import asker, needed_of, opened_toolbox, options_of
 
     wanted = [name.strip() for name in tools.split(",") if name.strip()]
     terminal = asker()
@@ -73,7 +73,7 @@ async def _run(
 
     async with (
         _chat(settings, model, temperature, max_tokens) as chat,
-        opened_toolbox(options_of(settings), needed=_plain(wanted)) as box,
+        opened_toolbox(options_of(settings), needed=needed_of(wanted)) as box,
     ):
         names = _chosen(box, wanted)
         steps = run_agent(
@@ -119,11 +119,6 @@ def _chosen(box: Toolbox, wanted: Sequence[str]) -> list[str]:
             raise NotFound(f"there is no tool {pattern[:100]!r}; there are {known}")
         chosen.update(dict.fromkeys(found))
     return list(chosen)
-
-
-def _plain(wanted: Sequence[str]) -> list[str] | None:
-    """What MCP servers may be needed for: all where a glob could mean any of them, none where no name is given."""
-    return None if any(mark in name for name in wanted for mark in "*?[") else list(wanted)
 
 
 async def _told(steps: AsyncIterator[Step], settings: Settings) -> AsyncIterator[Step]:

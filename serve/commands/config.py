@@ -69,7 +69,7 @@ def reference() -> str:
 
 def _shown(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
-    if name in {"api_keys", "admin_keys"}:
+    if name in {"api_keys", "admin_keys", "tool_policies"}:
         return f"{len(value)} hidden" if value else []
     if isinstance(value, SecretStr):
         return "hidden"
@@ -88,7 +88,7 @@ def _default(name: str, field: FieldInfo) -> str:
     default = field.default
     if isinstance(default, float) and default.is_integer():
         default = int(default)
-    return f"`{default}`" if default not in ((), "", None) else "empty"
+    return f"`{default}`" if default not in ((), "", None, {}) else "empty"
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -11,6 +11,7 @@ from ..settings import Settings, load
 from .options import CacheBytes, Device, MaxContext, Model, Quant, Threads, setting_option
 
 if TYPE_CHECKING:
+    from ..api.server_tools import OpenToolbox
     from ..api.settings import ApiSettings
 
 
@@ -40,6 +41,7 @@ def serve(
         typer.Option("--allowed-host", help="Host name that requests may carry; may be repeated.", metavar="HOST"),
     ] = None,
     log_level: Annotated[str | None, setting_option("log_level", "debug|info|warning|error")] = None,
+    server_tools: Annotated[str | None, setting_option("server_tools", "NAMES")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow a public address without a key.")] = False,
 ) -> None:
     """Serve a model to any OpenAI client. The first start fetches and prepares it."""
@@ -61,6 +63,7 @@ def serve(
             "max_waiting": max_waiting,
             "allowed_hosts": allowed_host or None,
             "log_level": log_level,
+            "server_tools": server_tools,
         }
     ).settings
     from ..api.app import create_app
@@ -70,7 +73,18 @@ def serve(
     told = api_settings(settings, insecure)
     engine = engine_client(settings)
     with showing_start(engine):
-        run(create_app(engine, told), told, log_level=settings.log_level)
+        run(create_app(engine, told, open_tools=tool_opener(settings)), told, log_level=settings.log_level)
+
+
+def tool_opener(settings: Settings) -> OpenToolbox | None:
+    """Opens the toolbox of `server_tools`; None without any. Raises ConfigError for permissions that are none."""
+    if not settings.server_tools:
+        return None
+    from .toolboxes import needed_of, opened_toolbox, options_of
+
+    options = options_of(settings)
+    # What is wrong with an MCP server is in the log already.
+    return lambda: opened_toolbox(options, needed_of(settings.server_tools), tell=lambda problem: None)
 
 
 def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
@@ -82,6 +96,8 @@ def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
 
     if settings.tool_dialect is not None and settings.tool_dialect not in NAMES:
         raise ConfigError(f"tool_dialect is {settings.tool_dialect!r}; it must be one of {', '.join(NAMES)}.")
+    if strangers := set(settings.tool_policies) - {*settings.plain_api_keys, *settings.plain_admin_keys}:
+        raise ConfigError(f"tool_policies has {len(strangers)} keys that are none of api_keys and admin_keys.")
     source = parse_source(settings.model)
     named = isinstance(source, HubSource | PackageSource)
     return ApiSettings(
@@ -92,10 +108,16 @@ def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
         api_keys=settings.plain_api_keys,
         admin_keys=settings.plain_admin_keys,
         adapter_store=settings.home / "adapters",
+        response_store=settings.home / "responses.db",
+        response_retention=settings.response_retention,
+        max_stored_responses=settings.max_stored_responses,
+        max_stored_bytes=settings.max_stored_bytes,
         adapter_folder=settings.adapter_folder,
         adapter_paths=settings.adapter_paths,
         max_upload_bytes=settings.max_upload_bytes,
         tool_dialect=settings.tool_dialect,
+        server_tools=settings.server_tools,
+        tool_policies=dict(settings.tool_policies),
         insecure=insecure,
         allowed_hosts=settings.allowed_hosts,
         max_body_bytes=settings.max_body_bytes,

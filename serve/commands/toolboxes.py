@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -51,22 +51,34 @@ def options_of(settings: Settings) -> ToolOptions:
 
 
 @asynccontextmanager
-async def opened_toolbox(options: ToolOptions, needed: Collection[str] | None = None) -> AsyncIterator[Toolbox]:
+async def opened_toolbox(
+    options: ToolOptions, needed: Collection[str] | None = None, tell: Callable[[str], None] | None = None
+) -> AsyncIterator[Toolbox]:
     """The toolbox, while it is open. With `needed`, only MCP servers that could have one of these names are started.
 
-    What is wrong with an MCP server is told on stderr; the other tools work.
+    What is wrong with an MCP server goes to `tell`, by default stderr; the other tools work. The event loop goes on
+    meanwhile: importing what tools need takes a second.
     """
     from ...tools.toolbox import Toolbox
 
-    box = Toolbox.of(options)
+    box = await asyncio.to_thread(Toolbox.of, options)
     if options.mcp is None:
         yield box
         return
     async with mcp_servers(options) as servers:
         await servers.add_to(box.registry, needed)
         for problem in servers.problems:
-            typer.echo(f"warning: {problem}", err=True)
+            (_warn if tell is None else tell)(problem)
         yield box
+
+
+def _warn(problem: str) -> None:
+    typer.echo(f"warning: {problem}", err=True)
+
+
+def needed_of(names: Sequence[str]) -> list[str] | None:
+    """What MCP servers may be needed for: all where a glob could mean any of them, none where no name is given."""
+    return None if any(mark in name for name in names for mark in "*?[") else list(names)
 
 
 def mcp_servers(options: ToolOptions) -> McpServers:

@@ -65,7 +65,7 @@ def aim(body: dict[str, Any]) -> None:
         body |= {"echo": None, "continue_final_message": None}
         for message in body["messages"]:
             message["content"] = message.get("content") or "x"
-            message["tool_calls"] = None
+            message |= {"tool_calls": None, "tunechat": None}
             for part in message["content"] if isinstance(message["content"], list) else ():
                 part["text"] = part.get("text") or "x"
     else:

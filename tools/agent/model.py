@@ -6,7 +6,7 @@ LangChain's own class leaves out what a local server needs: it counts no tokens 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,10 @@ from pydantic import Field, SecretStr, model_validator
 
 # LangChain reads messages of OpenAI's own models, by this name, in a way that knows no `reasoning_content`.
 PROVIDER = "tunechat"
+SERVER_TOOL = "tunechat"
+# Of the calls that the server ran itself.
+_STEPS = "tunechat"
+_KEPT = ("reasoning_content", _STEPS)
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
 
@@ -36,7 +40,9 @@ class ChatTuneChat(BaseChatOpenAI):
     """A chat model of the server at `base_url` (its `/v1`). `model` names the base, an adapter, or one of its versions.
 
     Replies say in `response_metadata` which weights gave them (`model_name`, `system_fingerprint`); reasoning is in
-    `additional_kwargs["reasoning_content"]`, and so among the message's `content_blocks`.
+    `additional_kwargs["reasoning_content"]`, and so among the message's `content_blocks`. Tools that the server runs
+    are bound as `{"type": "tunechat", "name": "calculate"}`; their calls and results are in
+    `additional_kwargs["tunechat"]`, and go back to the server with the message.
     """
 
     openai_api_base: str | None = Field(default=DEFAULT_URL, alias="base_url")
@@ -70,26 +76,40 @@ class ChatTuneChat(BaseChatOpenAI):
             structured_output=False,
         )
 
+    def _get_request_payload(self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._get_request_payload(input_, stop=stop, **kwargs)
+        for told, message in zip(payload["messages"], self._convert_input(input_).to_messages(), strict=True):
+            if isinstance(message, AIMessage) and (steps := message.additional_kwargs.get(_STEPS)):
+                told[_STEPS] = steps
+        return payload
+
+    def bind_tools(self, tools: Sequence[Any], **options: Any) -> Any:
+        """As LangChain's own, and with tools of the server's among `tools`."""
+        own = [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == SERVER_TOOL]
+        bound: Any = super().bind_tools([tool for tool in tools if tool not in own], **options)
+        return bound.model_copy(update={"kwargs": {**bound.kwargs, "tools": [*bound.kwargs["tools"], *own]}})
+
     def _convert_chunk_to_generation_chunk(
         self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
     ) -> ChatGenerationChunk | None:
         converted = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
         choices = chunk.get("choices") or []
-        reasoning = (choices[0].get("delta") or {}).get("reasoning_content") if choices else None
         if converted is not None and choices and isinstance(converted.message, AIMessageChunk):
-            converted.message.response_metadata["model_provider"] = PROVIDER
-            if reasoning:
-                converted.message.additional_kwargs["reasoning_content"] = reasoning
+            _keep(choices[0].get("delta"), converted.message)
         return converted
 
     def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
         result = super()._create_chat_result(response, generation_info)
         told = response if isinstance(response, dict) else response.model_dump(warnings=False)
         for generation, choice in zip(result.generations, told.get("choices") or [], strict=False):
-            reasoning = (choice.get("message") or {}).get("reasoning_content")
-            if not isinstance(generation.message, AIMessage):
-                continue
-            generation.message.response_metadata["model_provider"] = PROVIDER
-            if reasoning:
-                generation.message.additional_kwargs["reasoning_content"] = reasoning
+            if isinstance(generation.message, AIMessage):
+                _keep(choice.get("message"), generation.message)
         return result
+
+
+def _keep(told: Mapping[str, Any] | None, message: AIMessage) -> None:
+    """Takes over what LangChain leaves out."""
+    message.response_metadata["model_provider"] = PROVIDER
+    for name in _KEPT:
+        if value := (told or {}).get(name):
+            message.additional_kwargs[name] = value

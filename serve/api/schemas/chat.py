@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +16,7 @@ from .sampling import SamplingFields
 MAX_MESSAGES = 4096
 MAX_PARTS = 1024
 MAX_CALLS = 128
+MAX_STEPS = 4096
 
 
 class ContentPart(RequestModel):
@@ -42,6 +44,46 @@ class ToolCall(RequestModel):
         return {"type": "function", "function": function} | ({} if self.id is None else {"id": self.id})
 
 
+class StepCall(RequestModel):
+    id: Annotated[str, Field(max_length=256)]
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    arguments: str
+
+    def for_template(self) -> dict[str, Any]:
+        return {"type": "function", "id": self.id, "function": {"name": self.name, "arguments": self.arguments}}
+
+
+class StepResult(RequestModel):
+    content: str
+
+
+class ToolStep(RequestModel):
+    """A call that the server ran in an earlier answer, and what came of it."""
+
+    round: Annotated[int, Field(ge=0, le=1000)] = 0
+    tool_call: StepCall
+    tool_result: StepResult
+
+
+class ToolSteps(RequestModel):
+    """What the server added to a message of its own, sent back with it."""
+
+    steps: Annotated[list[ToolStep], Field(default_factory=list, max_length=MAX_STEPS, fail_fast=True)]
+
+    def for_template(self) -> list[dict[str, Any]]:
+        """The turns of calls, each with its results after it."""
+        messages: list[dict[str, Any]] = []
+        for _, group in itertools.groupby(self.steps, key=lambda step: step.round):
+            steps = list(group)
+            calls = [step.tool_call.for_template() for step in steps]
+            messages.append({"role": "assistant", "content": "", "tool_calls": calls})
+            messages += [
+                {"role": "tool", "tool_call_id": step.tool_call.id, "content": step.tool_result.content}
+                for step in steps
+            ]
+        return messages
+
+
 class Message(RequestModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[ContentPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
@@ -50,6 +92,7 @@ class Message(RequestModel):
 
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS, fail_fast=True)] | None = None
     reasoning_content: str | None = None
+    tunechat: ToolSteps | None = None
 
     function_call: Annotated[Any, WithJsonSchema({"type": "null"})] = None
     audio: Annotated[Any, WithJsonSchema({"type": "null"})] = None
@@ -64,7 +107,12 @@ class Message(RequestModel):
     @property
     def is_of_tools(self) -> bool:
         """Whether it makes calls or has the result of one."""
-        return self.role == "tool" or bool(self.tool_calls)
+        return self.role == "tool" or bool(self.tool_calls) or bool(self.earlier)
+
+    @property
+    def earlier(self) -> list[dict[str, Any]]:
+        """What a chat template sees before the message: calls that the server ran on the way to it."""
+        return self.tunechat.for_template() if self.tunechat is not None and self.role == "assistant" else []
 
     @property
     def _text_or_parts(self) -> str | list[dict[str, str]]:

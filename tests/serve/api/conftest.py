@@ -18,6 +18,7 @@ from tunechat.serve.api.settings import ApiSettings
 from tunechat.serve.text import ModelText
 from tunechat.tests.serve.api.harness import LEAKS, MODEL, ScriptedEngine, write_entry
 from tunechat.tests.serve.api.server_process import Process, Start, begin
+from tunechat.tests.serve.api.tool_bench import Make, bench_maker
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,11 @@ async def serve(entry: Path, text: ModelText) -> AsyncIterator[Serve]:
     """`serve(engine={...}, **settings)`. Every error that any test gets is searched for leaks."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(engine: dict[str, Any] | None = None, headers: Any = None, **settings: Any) -> Served:
+        async def make(
+            engine: dict[str, Any] | None = None, headers: Any = None, open_tools: Any = None, **settings: Any
+        ) -> Served:
             scripted = ScriptedEngine(text=text, entry=entry, **(engine or {}))
-            app = create_app(scripted, ApiSettings(**({"model": MODEL} | settings)))
+            app = create_app(scripted, ApiSettings(**({"model": MODEL} | settings)), open_tools=open_tools)
             await stack.enter_async_context(app.router.lifespan_context(app))
             if scripted.load is None:
                 await app.state.gateway.settled.wait()
@@ -74,6 +77,12 @@ async def serve(entry: Path, text: ModelText) -> AsyncIterator[Serve]:
             return Served(scripted, app, client)
 
         yield make
+
+
+@pytest.fixture
+def bench(serve: Serve, tmp_path: Path) -> Make:
+    """Makes served applications whose server runs tools."""
+    return bench_maker(serve, tmp_path)
 
 
 @pytest.fixture
