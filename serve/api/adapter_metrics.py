@@ -59,7 +59,7 @@ class AdapterMetrics:
 
 
 class ResidencyCollector(Collector):
-    """Where adapters are, read at each scrape. Versions that are on disk only have no line of their own."""
+    """Where adapters are, read at each scrape. Versions that never left the disk have no line of their own."""
 
     def __init__(self, engine: Engine, served: Served) -> None:
         self._engine = engine
@@ -67,7 +67,9 @@ class ResidencyCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         served = self._served()
-        resident = {one.digest: one for one in self._engine.stats.adapters}
+        stats = self._engine.stats
+        resident = {one.digest: one for one in stats.adapters}
+        moves = {one.digest: one for one in stats.adapter_moves}
         states = GaugeMetricFamily("tunechat_adapters", "Versions by state.", labels=("state",))
         for state in (AdapterState.LOADED, AdapterState.LOADING, AdapterState.DRAINING):
             states.add_metric([str(state)], sum(one.state is state for one in served))
@@ -81,10 +83,16 @@ class ResidencyCollector(Collector):
         loads = CounterMetricFamily(
             "tunechat_adapter_loads", "Times that an adapter was read from disk.", labels=("adapter",)
         )
+        evictions = CounterMetricFamily(
+            "tunechat_adapter_evictions", "Times that an adapter had to leave memory for others.", labels=("adapter",)
+        )
         for identity, digest in sorted({(one.ref.id, one.ref.digest) for one in served}):
             found = resident.get(digest)
             if found is not None:
                 place.add_metric([identity, tier(found)], 1)
                 size.add_metric([identity], found.bytes)
-                loads.add_metric([identity], found.loads)
-        yield from (place, size, loads)
+            moved = moves.get(digest)
+            if moved is not None:
+                loads.add_metric([identity], moved.loads)
+                evictions.add_metric([identity], moved.evictions)
+        yield from (place, size, loads, evictions)

@@ -141,7 +141,7 @@ class StepOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class AdapterResidency(msgspec.Struct, frozen=True, kw_only=True):
     """An adapter that is in memory. `slot` is its place on the device, None while it is only in host memory.
 
-    `running` and `waiting` count the sequences that use it; `loads` how often it was read from disk.
+    `running` and `waiting` count the sequences that use it.
     """
 
     digest: str
@@ -150,15 +150,24 @@ class AdapterResidency(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool = False
     running: int = 0
     waiting: int = 0
-    loads: int = 0
+
+
+class AdapterMoves(msgspec.Struct, frozen=True, array_like=True):
+    """How often an adapter was read from disk, and how often it had to leave memory for others."""
+
+    digest: str
+    loads: int
+    evictions: int
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Gauges and counters of the engine. Counters only grow while the engine lives; times are seconds.
 
-    `adapters` are those in memory; one that was added and is not among them is on disk. `adapter_loads` counts reads
-    from disk, `adapter_installs` moves into a slot, `adapter_evictions` those that had to leave memory for others.
-    `late_masks` counts tokens that had to wait for their grammar's mask beyond their step.
+    `adapters` are those in memory; one that was added and is not among them is on disk. `adapter_moves` are
+    those that were read before; `adapter_loads` and `adapter_evictions` are the sums of all, of removed ones too, and
+    `adapter_installs` counts moves into a slot.
+    `grammars_refused` and `grammars_reused` count sequences whose grammar could not be used, or was compiled already;
+    `running_grammars` those that run with one. `late_masks` counts tokens that had to wait for their grammar's mask beyond their step.
     """
 
     running: int = 0
@@ -175,10 +184,15 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     busy_seconds: float = 0.0
     resident_bytes: int = 0
     adapters: list[AdapterResidency] = []
+    adapter_moves: list[AdapterMoves] = []
     adapter_loads: int = 0
     adapter_installs: int = 0
     adapter_evictions: int = 0
     grammars_compiled: int = 0
+    grammars_refused: int = 0
+    grammars_reused: int = 0
+    grammar_compile_seconds: float = 0.0
+    running_grammars: int = 0
     late_masks: int = 0
 
 

@@ -29,6 +29,7 @@ class KnownAdapter:
     slot: int | None = None
     nbytes: int = 0
     loads: int = 0
+    evictions: int = 0
     is_pinned: bool = False
     is_removed: bool = False
     asked: int | None = None

@@ -30,6 +30,7 @@ from .batch import Batch
 from .block_pool import BlockPool, IntegrityError
 from .grammar_compiler import GrammarCompiled
 from .grammar_flow import GrammarFlow
+from .grammar_trial import GrammarTrial
 from .mask_thread import await_masks
 from .memory import drop_caches, is_out_of_memory, resident_bytes
 from .options import EngineOptions
@@ -76,6 +77,8 @@ class Runner(AdapterDevice, Protocol):
 
     def grammar_tokenizer(self) -> LLTokenizer: ...
 
+    def grammar_trial(self) -> GrammarTrial | None: ...
+
 
 def sequence_limit(runner: Runner) -> int:
     """The most tokens that one sequence can have: the context, if the whole pool holds as many."""
@@ -111,7 +114,12 @@ class Engine:
         )
         self._flow = AdapterFlow(runner, self.adapters, self.scheduler, done=inbox.put, send=send)
         self._grammars = GrammarFlow(
-            runner.grammar_tokenizer, runner.vocab_size, self.scheduler, done=inbox.put, report=self._report
+            runner.grammar_tokenizer,
+            runner.vocab_size,
+            self.scheduler,
+            done=inbox.put,
+            report=self._report,
+            trial=runner.grammar_trial(),
         )
         self._steps = 0
         self._steps_since_shrink = 0
@@ -211,10 +219,15 @@ class Engine:
             busy_seconds=self._busy_seconds,
             resident_bytes=resident_bytes(),
             adapters=self.adapters.stats(),
+            adapter_moves=self.adapters.moves(),
             adapter_loads=self.adapters.loads,
             adapter_installs=self.adapters.installs,
             adapter_evictions=self.adapters.evictions,
             grammars_compiled=self._grammars.compiled,
+            grammars_refused=self._grammars.refused,
+            grammars_reused=self._grammars.reused,
+            grammar_compile_seconds=self._grammars.compile_seconds,
+            running_grammars=sum(sequence.grammar is not None for sequence in scheduler.running),
             late_masks=scheduler.late_masks,
         )
 

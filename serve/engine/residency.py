@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..contract.adapters import AdapterRef
 from ..contract.errors import AdapterCapacity, ModelNotFound
-from ..contract.messages import AdapterResidency, AdapterUse
+from ..contract.messages import AdapterMoves, AdapterResidency, AdapterUse
 from .admission import check_adapters
 from .block_pool import IntegrityError
 from .known_adapter import HostAdapter, KnownAdapter
@@ -201,6 +201,7 @@ class Residency:
             return False
         for other in leaving:
             self.evictions += 1
+            other.evictions += 1
             self._evict(other)
             self._update(other)
         known.host, known.nbytes = host, host.nbytes
@@ -230,9 +231,14 @@ class Residency:
                 pinned=known.is_pinned,
                 running=len(known.running),
                 waiting=len(known.waiting),
-                loads=known.loads,
             )
             for digest, known in self._resident.items()
+        ]
+
+    def moves(self) -> list[AdapterMoves]:
+        """How often those that are known were read and had to leave, where they ever were read."""
+        return [
+            AdapterMoves(digest, known.loads, known.evictions) for digest, known in self._known.items() if known.loads
         ]
 
     def check_integrity(

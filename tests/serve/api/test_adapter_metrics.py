@@ -6,7 +6,7 @@ import asyncio
 import re
 from pathlib import Path
 
-from tunechat.serve.contract.messages import AdapterResidency, EngineStats
+from tunechat.serve.contract.messages import AdapterMoves, AdapterResidency, EngineStats
 from tunechat.tests.serve.api.adapter_files import ask, upload
 from tunechat.tests.serve.api.conftest import Serve, Served
 
@@ -55,10 +55,11 @@ async def test_residency_and_states_are_read_at_each_scrape(serve: Serve, tmp_pa
     digests = [(await upload(served, name, seed)).json()["digest"] for seed, name in enumerate("abc")]
     served.engine.stats = EngineStats(
         adapters=[
-            AdapterResidency(digest=digests[0], bytes=10, slot=0, loads=4),
+            AdapterResidency(digest=digests[0], bytes=10, slot=0),
             AdapterResidency(digest=digests[1], bytes=20),
             AdapterResidency(digest="f" * 64, bytes=30),
         ],
+        adapter_moves=[AdapterMoves(digests[0], 4, 1), AdapterMoves(digests[2], 1, 1)],
         adapter_loads=5,
         adapter_evictions=2,
     )
@@ -68,7 +69,9 @@ async def test_residency_and_states_are_read_at_each_scrape(serve: Serve, tmp_pa
     assert found['tunechat_adapter_resident{adapter="b@1",tier="host"}'] == 1
     assert found['tunechat_adapter_bytes{adapter="b@1"}'] == 20
     assert found['tunechat_adapter_loads_total{adapter="a@1"}'] == 4
-    assert not any("c@1" in name or "ffff" in name for name in found)
+    assert found['tunechat_adapter_evictions_total{adapter="a@1"}'] == 1
+    assert found['tunechat_adapter_evictions_total{adapter="c@1"}'] == 1
+    assert not any('resident{adapter="c@1"' in name or "ffff" in name for name in found)
     text = (await served.client.get("/metrics")).text
     assert "tunechat_engine_adapter_loads_total 5.0" in text
     assert "tunechat_engine_adapter_evictions_total 2.0" in text

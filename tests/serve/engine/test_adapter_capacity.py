@@ -16,6 +16,8 @@ def test_thrash_with_one_slot_ends_with_every_text_right() -> None:
     stats = harness.engine.stats
     assert stats.adapter_loads == len(harness.runner.reads) <= 20
     assert stats.adapter_evictions == stats.adapter_loads - 1
+    assert sum(one.loads for one in stats.adapter_moves) == stats.adapter_loads
+    assert sum(one.evictions for one in stats.adapter_moves) == stats.adapter_evictions
     assert steps < 300
 
 
