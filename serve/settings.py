@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import platformdirs
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from .setting_kinds import Count, Folder, Folders, Keys, Names, Policies, Seconds, absolute, optional, server_url
+from .setting_kinds import Count, Folder, Folders, Keys, Names, Policies, Seconds, absolute, checked_url, optional
 
 ENVIRONMENT_PREFIX = "TUNECHAT_"
 CONFIG_NAME = "config.toml"
@@ -197,7 +197,7 @@ class Settings(BaseModel):
         description="Permissions of single API keys, in place of `tool_permissions`: a table of lists, or JSON. Rules "
         "of `tool_permissions` that say never hold for every key.",
     )
-    url: Annotated[str, AfterValidator(server_url)] = Field(
+    url: Annotated[str, AfterValidator(checked_url)] = Field(
         default="",
         max_length=2048,
         description="Server that `run` and `ps` ask. Empty is host and port above.",

@@ -15,7 +15,8 @@ SOURCES = sorted(path for part in ("serve", "tools") for path in (ROOT / part).r
 
 # Every part may also import itself and serve.settings, except those that import nothing of ours.
 ALLOWED: dict[str, set[str]] = {
-    "serve.settings": set(),
+    "serve.setting_kinds": set(),
+    "serve.settings": {"serve.setting_kinds"},
     "serve.contract": set(),
     "serve.kernels": set(),
     "serve.text": {"serve.contract", "serve.settings"},
@@ -30,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
         "serve.contract",
         "serve.engine",
         "serve.kernels",
+        "serve.setting_kinds",
         "serve.settings",
         "serve.text",
         "tools",

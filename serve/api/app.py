@@ -24,6 +24,8 @@ from .messages.errors import ErrorShapeMiddleware
 from .metrics import Metrics
 from .openapi import install_openapi
 from .ports import Engine, Text
+from .responses import routes as responses
+from .responses.desk import Desk
 from .server_tools import OpenToolbox
 from .settings import ApiSettings
 
@@ -52,10 +54,11 @@ def create_app(
     release = version("tunechat")
     metrics = Metrics(engine, release)
     gateway = Gateway(engine, settings, metrics, load_text, open_tools)
+    desk = Desk(gateway)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with gateway.lifespan():
+        async with gateway.lifespan(), desk.lifespan():
             yield
 
     app = FastAPI(
@@ -68,7 +71,8 @@ def create_app(
         telemetry=_NO_TELEMETRY,
     )
     app.state.gateway = gateway
-    for part in (chat, completions, models, tokenize, adapters, lora, health, tool_list, messages):
+    app.state.desk = desk
+    for part in (chat, completions, models, tokenize, adapters, lora, health, tool_list, messages, responses):
         app.include_router(part.router)
     install_error_handlers(app)
     install_openapi(app)

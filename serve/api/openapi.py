@@ -14,6 +14,7 @@ from .schemas.adapters import LoadLoraRequest, UnloadLoraRequest
 from .schemas.chat import ChatRequest
 from .schemas.completions import CompletionRequest
 from .schemas.messages import CountTokensRequest, MessagesRequest
+from .schemas.responses import ResponsesRequest
 from .schemas.tokenize import DetokenizeRequest, TokenizeRequest
 
 _REF = "#/components/schemas/{model}"
@@ -22,6 +23,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     CompletionRequest,
     MessagesRequest,
     CountTokensRequest,
+    ResponsesRequest,
     TokenizeRequest,
     DetokenizeRequest,
     LoadLoraRequest,

@@ -58,6 +58,17 @@ class ApiSettings(BaseModel):
     max_upload_bytes: int = Field(default=2 << 30, ge=1 << 10, le=8 << 30, description="Largest uploaded adapter.")
     upload_timeout: Seconds = Field(default=600.0, description="Longest time that an upload may take to arrive.")
 
+    response_store: Path | None = Field(default=None, description="File of stored responses; None stores none.")
+    response_retention: float = Field(
+        default=2_592_000.0, ge=0, le=315_360_000, allow_inf_nan=False, description="How long responses are kept."
+    )
+    max_stored_responses: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Most stored responses of one API key."
+    )
+    max_stored_bytes: int = Field(
+        default=1 << 30, ge=1 << 20, le=1 << 44, description="Most bytes of all stored responses together."
+    )
+
     max_header_bytes: int = Field(default=32 << 10, ge=1 << 10, le=1 << 20, description="Largest request head.")
     max_headers: int = Field(default=100, ge=16, le=10_000, description="Most header lines of a request.")
     max_connections: int = Field(default=1024, ge=1, le=65_536, description="Most open connections.")

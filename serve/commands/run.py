@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..settings import Settings, SettingsError, load, parse_quantity
+from ..setting_kinds import parse_quantity
+from ..settings import Settings, SettingsError, load
 from .options import ApiKey, Device, Json, Quant, Threads, Url
 from .output import print_json, progress
 

@@ -34,10 +34,14 @@ class OwnRequestModel(BaseModel):
 
 
 class Only:
-    """Marks a field that this server knows and does not do: null and `values` pass, the rest is refused by name."""
+    """Marks a field that this server knows and does not do: null and `values` pass, the rest is refused by name.
 
-    def __init__(self, *values: Any) -> None:
+    `within` is the path of the object that the field stands in.
+    """
+
+    def __init__(self, *values: Any, within: str = "") -> None:
         self._values = values
+        self._within = f"{within}." if within else ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(self._check)
@@ -49,4 +53,5 @@ class Only:
         # False is not 0 here, nor True 1.
         if value is None or any(type(value) is type(one) and value == one for one in self._values):
             return
-        raise Unsupported(f"'{info.field_name}' is not supported by this server.", param=info.field_name)
+        name = f"{self._within}{info.field_name}"
+        raise Unsupported(f"'{name}' is not supported by this server.", param=name)

@@ -1,0 +1,131 @@
+"""Items as the messages of a chat, and which item each message was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...contract.errors import InvalidRequest
+from ..schemas.chat import MAX_CALLS, MAX_MESSAGES
+from .items import NormalItem, text_of
+from .tools import flat_name
+
+_SYSTEM = frozenset({"system", "developer"})
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Messages as chat takes them. `paths` names the field that each came from, `call_paths` the same of its calls."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    call_paths: list[list[str]] = field(default_factory=list)
+
+    def add(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
+        self.messages.append(message)
+        self.paths.append(path)
+        self.call_paths.append([])
+        return message
+
+
+def read_conversation(
+    instructions: str | None, context: Sequence[NormalItem], given: Sequence[NormalItem]
+) -> Conversation:
+    """The messages of `instructions`, the items of earlier responses, and the request's own.
+
+    What stands first for the system is one message: few templates take several. Reasoning, text and calls that follow
+    one another are one turn of the assistant. Raises InvalidRequest for the result of a call that was never made, for
+    more than a chat may hold, and for nothing at all.
+    """
+    reader = _Reader(instructions)
+    for item in context:
+        reader.read(item, "previous_response_id")
+    for index, item in enumerate(given):
+        reader.read(item, f"input[{index}]")
+    conversation = reader.finish()
+    if not conversation.messages:
+        raise InvalidRequest("There is nothing to answer: 'input' is empty.", param="input")
+    if len(conversation.messages) > MAX_MESSAGES:
+        raise InvalidRequest(f"A conversation may have {MAX_MESSAGES} messages.", param="input")
+    return conversation
+
+
+class _Reader:
+    """Puts items together one by one."""
+
+    def __init__(self, instructions: str | None) -> None:
+        self._conversation = Conversation()
+        self._lead = [] if instructions is None else [instructions]
+        self._lead_path = "instructions"
+        self._leads = True
+        self._calls: set[str] = set()
+        self._thoughts = ""
+        # The assistant's message that calls still belong to.
+        self._turn: dict[str, Any] | None = None
+
+    def read(self, item: NormalItem, path: str) -> None:
+        kind = item["type"]
+        if self._leads and not (kind == "message" and item["role"] in _SYSTEM):
+            self._flush_lead()
+        if kind == "message":
+            self._message(item, path)
+        elif kind == "reasoning":
+            self._close_turn()
+            self._thoughts = text_of(item["content"]) or text_of(item["summary"])
+        elif kind == "function_call":
+            self._call(item, path)
+        elif kind == "function_call_output":
+            self._result(item, path)
+
+    def finish(self) -> Conversation:
+        self._flush_lead()
+        return self._conversation
+
+    def _flush_lead(self) -> None:
+        if self._leads and self._lead:
+            self._conversation.add(self._lead_path, {"role": "system", "content": "\n\n".join(self._lead)})
+        self._leads = False
+
+    def _message(self, item: NormalItem, path: str) -> None:
+        role, text = item["role"], text_of(item["content"])
+        if role in _SYSTEM and self._leads:
+            self._lead_path = self._lead_path if self._lead else path
+            self._lead.append(text)
+        elif role != "assistant":
+            self._close_turn()
+            self._thoughts = ""
+            self._conversation.add(path, {"role": role, "content": text})
+        elif self._turn is not None and self._turn.get("tool_calls"):
+            # More text of a turn that has called already.
+            self._turn["content"] = f"{self._turn['content'] or ''}{text}"
+        else:
+            self._begin_turn(path, text)
+
+    def _call(self, item: NormalItem, path: str) -> None:
+        turn = self._turn if self._turn is not None else self._begin_turn(path, None)
+        calls: list[dict[str, Any]] = turn.setdefault("tool_calls", [])
+        if len(calls) == MAX_CALLS:
+            raise InvalidRequest(f"A turn may make {MAX_CALLS} calls.", param=path)
+        function = {"name": flat_name(item.get("namespace"), item["name"]), "arguments": item["arguments"]}
+        calls.append({"type": "function", "id": item["call_id"], "function": function})
+        self._conversation.call_paths[-1].append(path)
+        self._calls.add(item["call_id"])
+
+    def _result(self, item: NormalItem, path: str) -> None:
+        if item["call_id"] not in self._calls:
+            raise InvalidRequest("There is no call of this id before its output.", param=f"{path}.call_id")
+        self._close_turn()
+        output = item["output"]
+        content = output if isinstance(output, str) else text_of(output)
+        self._conversation.add(path, {"role": "tool", "tool_call_id": item["call_id"], "content": content})
+
+    def _begin_turn(self, path: str, text: str | None) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if self._thoughts:
+            message["reasoning_content"], self._thoughts = self._thoughts, ""
+        self._turn = self._conversation.add(path, message)
+        return message
+
+    def _close_turn(self) -> None:
+        self._turn = None
