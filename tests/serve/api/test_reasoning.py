@@ -23,12 +23,17 @@ TEMPLATE = CHATML.replace(
 ).replace("assistant\n'", "assistant\n' + ('<think>\n\n</think>\n\n' if enable_thinking is false else '')")
 
 
-@pytest.fixture(scope="module")
-def entry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_entry(tmp_path_factory.mktemp("thinker"))
+def write_thinker(folder: Path) -> Path:
+    """The text files of a model that reasons."""
+    write_entry(folder)
     config = {"eos_token": "<|im_end|>", "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder
+
+
+@pytest.fixture(scope="module")
+def entry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_thinker(tmp_path_factory.mktemp("thinker"))
 
 
 @pytest.fixture(scope="module")

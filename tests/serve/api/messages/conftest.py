@@ -24,7 +24,7 @@ Connect = Callable[..., anthropic.AsyncAnthropic]
 
 
 def ask(content: Any = "Hi", **fields: Any) -> dict[str, Any]:
-    return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": content}]} | fields
+    return {"model": MODEL, "max_tokens": 300, "messages": [{"role": "user", "content": content}]} | fields
 
 
 @pytest.fixture

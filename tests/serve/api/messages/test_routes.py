@@ -81,7 +81,9 @@ async def test_calls_whole_and_streamed_are_the_same(serve: Serve, connect: Conn
     starts = [event["content_block"]["type"] for event in events if event["type"] == "content_block_start"]
     assert starts == ["text", "tool_use", "tool_use"]
     assert [event["index"] for event in events if event["type"] == "content_block_stop"] == [0, 1, 2]
-    pieces = [event["delta"]["partial_json"] for event in events if event.get("delta", {}).get("type") == "input_json_delta"]
+    pieces = [
+        event["delta"]["partial_json"] for event in events if event.get("delta", {}).get("type") == "input_json_delta"
+    ]
     assert "".join(pieces) == '{"city": "Pa\\"r<is"}{}'
     assert events[-2]["delta"]["stop_reason"] == "tool_use"
 
@@ -105,7 +107,11 @@ async def test_results_come_back_under_any_id(serve: Serve, connect: Connect) ->
         {
             "role": "user",
             "content": [
-                {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": "<tool_call> rain"}]},  # type: ignore[union-attr]
+                {
+                    "type": "tool_result",
+                    "tool_use_id": call.id,
+                    "content": [{"type": "text", "text": "<tool_call> rain"}],
+                },  # type: ignore[union-attr]
                 {"type": "tool_result", "tool_use_id": "any", "content": "broken", "is_error": True},
                 {"type": "tool_result", "tool_use_id": "empty"},
                 {"type": "text", "text": "So?"},
@@ -131,7 +137,9 @@ CHOICES: list[tuple[dict[str, Any], list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("choice", "right", "wrong"), CHOICES)
-async def test_choices_hold_the_answer(serve: Serve, choice: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+async def test_choices_hold_the_answer(
+    serve: Serve, choice: dict[str, Any], right: list[str], wrong: list[str]
+) -> None:
     from tunechat.tests.serve.api.test_tools import allows
 
     served = await serve(ROOM | {"answer": right[0]})
@@ -166,7 +174,9 @@ async def test_an_answer_ends_with_its_limit_or_with_the_context(serve: Serve) -
     assert full.usage.output_tokens == params.max_tokens
 
 
-async def test_a_prompt_that_is_too_long_is_refused_in_the_words_clients_look_for(serve: Serve, connect: Connect) -> None:
+async def test_a_prompt_that_is_too_long_is_refused_in_the_words_clients_look_for(
+    serve: Serve, connect: Connect
+) -> None:
     client = connect(await serve())
     with pytest.raises(anthropic.BadRequestError) as refused:
         await client.messages.create(**ask("x" * 1000))
@@ -178,7 +188,10 @@ async def test_a_prompt_that_is_too_long_is_refused_in_the_words_clients_look_fo
 
 async def test_an_answer_goes_on_from_the_assistants_words(serve: Serve) -> None:
     served = await serve({"answer": " B)"})
-    said = [{"role": "user", "content": "A or B?"}, {"role": "assistant", "content": [{"type": "text", "text": "It is"}]}]
+    said = [
+        {"role": "user", "content": "A or B?"},
+        {"role": "assistant", "content": [{"type": "text", "text": "It is"}]},
+    ]
     message = await whole(served, ask(messages=said))
     assert message.content[0].to_dict() == {"type": "text", "text": " B)"}
     assert prompt_of(served).endswith("<|im_start|>assistant\nIt is")
