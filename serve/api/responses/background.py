@@ -13,9 +13,8 @@ from ...contract.errors import TunechatError
 from ..context import RequestContext
 from ..drain import leaving
 from ..errors import public_record
-from ..events import Finished
 from ..gateway import Answer, Gateway
-from ..turn_events import TurnPart
+from ..tool_steps import AnswerPart
 from .exchange import Exchange
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class Background:
         self._gateway = gateway
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
 
-    def start(self, run: Run, parts: AsyncIterator[TurnPart | Finished]) -> None:
+    def start(self, run: Run, parts: AsyncIterator[AnswerPart]) -> None:
         """Takes `run` over: from here on it ends by itself."""
         id_ = run.exchange.reply.id
         self._runs[id_] = run, asyncio.create_task(self._run(run, parts), name=id_)
@@ -72,7 +71,7 @@ class Background:
                 run.answer.fail(leaving())
             await asyncio.gather(*(task for _, task in running), return_exceptions=True)
 
-    async def _run(self, run: Run, parts: AsyncIterator[TurnPart | Finished]) -> None:
+    async def _run(self, run: Run, parts: AsyncIterator[AnswerPart]) -> None:
         gateway, exchange, context = self._gateway, run.exchange, run.context
         usage = run.answer.usage
         try:

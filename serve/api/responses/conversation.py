@@ -8,7 +8,7 @@ from typing import Any
 
 from ...contract.errors import InvalidRequest
 from ..schemas.chat import MAX_CALLS, MAX_MESSAGES
-from .items import NormalItem, text_of
+from .items import NormalItem, result_of, text_of
 from .tools import flat_name
 
 _SYSTEM = frozenset({"system", "developer"})
@@ -76,7 +76,13 @@ class _Reader:
         elif kind == "function_call":
             self._call(item, path)
         elif kind == "function_call_output":
-            self._result(item, path)
+            if item["call_id"] not in self._calls:
+                raise InvalidRequest("There is no call of this id before its output.", param=f"{path}.call_id")
+            output = item["output"]
+            self._result(item["call_id"], output if isinstance(output, str) else text_of(output), path)
+        elif kind == "mcp_call":
+            self._call(item | {"call_id": item["id"]}, path)
+            self._result(item["id"], result_of(item), path)
 
     def finish(self) -> Conversation:
         self._flush_lead()
@@ -112,13 +118,9 @@ class _Reader:
         self._conversation.call_paths[-1].append(path)
         self._calls.add(item["call_id"])
 
-    def _result(self, item: NormalItem, path: str) -> None:
-        if item["call_id"] not in self._calls:
-            raise InvalidRequest("There is no call of this id before its output.", param=f"{path}.call_id")
+    def _result(self, call_id: str, content: str, path: str) -> None:
         self._close_turn()
-        output = item["output"]
-        content = output if isinstance(output, str) else text_of(output)
-        self._conversation.add(path, {"role": "tool", "tool_call_id": item["call_id"], "content": content})
+        self._conversation.add(path, {"role": "tool", "tool_call_id": call_id, "content": content})
 
     def _begin_turn(self, path: str, text: str | None) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": text}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...contract.errors import ErrorRecord
-from ..events import Finished, Usage
+from ..events import Usage
 from ..ports import Text
-from ..turn_events import TurnPart
+from ..tool_steps import AnswerPart
 from .items import NormalItem
 from .keeper import Keeper
 from .output import Output
@@ -30,7 +30,7 @@ class Exchange:
     text: Text
     keeper: Keeper
 
-    async def read(self, parts: AsyncIterator[TurnPart | Finished]) -> None:
+    async def read(self, parts: AsyncIterator[AnswerPart]) -> None:
         """Takes all parts, for those who want no events."""
         async for part in parts:
             for _ in self.output.push(part):
@@ -58,6 +58,7 @@ class Exchange:
     async def _ended(self, status: str, usage: Usage, error: ErrorRecord | None = None) -> dict[str, Any]:
         reasoning = self.output.reasoning
         tokens = len(await asyncio.to_thread(self.text.encode, reasoning)) if reasoning else 0
+        self.output.interrupt()
         items = self.output.items
         body = self.reply.as_json(status, items, usage=usage_json(usage, tokens), error=error)
         is_whole = status in ("completed", "incomplete")

@@ -7,10 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...contract.errors import InvalidRequest, Unsupported
-from ..schemas.responses import CallItem, CallOutputItem, Item, ItemReference, MessageItem, Part, ReasoningItem
+from ..schemas.responses import (
+    CallItem,
+    CallOutputItem,
+    Item,
+    ItemReference,
+    MessageItem,
+    Part,
+    ReasoningItem,
+    ServerCallItem,
+)
 
 NormalItem = dict[str, Any]
 
+# What replies call this server where a client asks who ran a tool.
+SERVER = "tunechat"
 _ID_BYTES = 16
 _TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 
@@ -59,6 +70,8 @@ def _normal(item: Item, stored: Mapping[str, NormalItem], path: str) -> NormalIt
                 "call_id": item.call_id,
                 "output": output,
             }
+        case ServerCallItem():
+            return _server_call(item, path)
         case ReasoningItem():
             return reasoning_item(
                 _texts(item.content, f"{path}.content"), summary=_texts(item.summary, f"{path}.summary")
@@ -89,6 +102,32 @@ def call_item(call_id: str, name: str, arguments: str, status: str = "completed"
     }
 
 
+def server_call_item(name: str, arguments: str, status: str = "completed") -> NormalItem:
+    """A call that this server runs, in the form in which OpenAI's clients know such calls."""
+    return {
+        "id": new_id("mcp"),
+        "type": "mcp_call",
+        "status": status,
+        "server_label": SERVER,
+        "name": name,
+        "arguments": arguments,
+        "output": None,
+        "error": None,
+    }
+
+
+def call_error(text: str) -> dict[str, Any]:
+    """Why a call that the server ran has no output."""
+    return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
+
+
+def result_of(item: NormalItem) -> str:
+    """What the model is told of a call that the server ran."""
+    if item["output"] is not None:
+        return str(item["output"])
+    return text_of(item["error"]["content"]) if item["error"] is not None else ""
+
+
 def reasoning_item(texts: Sequence[str], *, summary: Sequence[str] = (), status: str = "completed") -> NormalItem:
     """What was thought is in `content`, in full; models served here summarise and encrypt nothing."""
     return {
@@ -104,6 +143,23 @@ def reasoning_item(texts: Sequence[str], *, summary: Sequence[str] = (), status:
 def output_text(text: str, logprobs: list[Any] | None = None) -> dict[str, Any]:
     """A part of the assistant's own text."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs or []}
+
+
+def _server_call(item: ServerCallItem, path: str) -> NormalItem:
+    if item.server_label != SERVER:
+        raise Unsupported("Only calls that this server ran are understood.", param=f"{path}.server_label")
+    normal = server_call_item(item.name, item.arguments)
+    normal["output"] = item.output
+    if item.output is None and item.error is not None:
+        normal["error"] = call_error(item.error if isinstance(item.error, str) else _error_text(item.error))
+    return normal
+
+
+def _error_text(error: Mapping[str, Any]) -> str:
+    content = error.get("content")
+    parts = content if isinstance(content, list) else []
+    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    return "\n".join(texts) or "The call failed."
 
 
 def _parts(content: str | Sequence[Part], is_own: bool, path: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ...contract.errors import TunechatError
 
@@ -20,38 +21,37 @@ _SIMPLE = {
 }
 
 
-@contextlib.contextmanager
-def own_words(
-    messages: Sequence[str] = (), calls: Sequence[Sequence[str]] = (), tools: Sequence[str] = ()
-) -> Iterator[None]:
-    """Within it, errors name the fields of Responses.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The places in a request that its chat's messages, their calls and its tools were made from."""
 
-    `messages`, `calls` and `tools` are the places in the request that the chat's messages, their calls and its tools
-    were made from.
-    """
-    try:
-        yield
-    except TunechatError as error:
-        if error.param is not None:
-            error.param = own_name(error.param, messages, calls, tools)
-        raise
+    messages: Sequence[str] = ()
+    calls: Sequence[Sequence[str]] = ()
+    tools: Sequence[str] = ()
 
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Within it, errors name the fields of Responses."""
+        try:
+            yield
+        except TunechatError as error:
+            if error.param is not None:
+                error.param = self.of(error.param)
+            raise
 
-def own_name(
-    param: str, messages: Sequence[str] = (), calls: Sequence[Sequence[str]] = (), tools: Sequence[str] = ()
-) -> str:
-    """The field of Responses that chat's `param` was made from."""
-    if param in _SIMPLE:
-        return _SIMPLE[param]
-    if match := _MESSAGE.fullmatch(param):
-        return _of_message(int(match[1]), match[2], match[3], messages, calls)
-    if (match := _TOOL.fullmatch(param)) and int(match[1]) < len(tools):
-        return tools[int(match[1])] + match[2]
-    if match := _CHOICE.fullmatch(param):
-        return "tool_choice" + match[1].replace(".function", "")
-    if match := _FORMAT.fullmatch(param):
-        return "text.format" + match[1]
-    return param
+    def of(self, param: str) -> str:
+        """The field of Responses that chat's `param` was made from."""
+        if param in _SIMPLE:
+            return _SIMPLE[param]
+        if match := _MESSAGE.fullmatch(param):
+            return _of_message(int(match[1]), match[2], match[3], self.messages, self.calls)
+        if (match := _TOOL.fullmatch(param)) and int(match[1]) < len(self.tools):
+            return self.tools[int(match[1])] + match[2]
+        if match := _CHOICE.fullmatch(param):
+            return "tool_choice" + match[1].replace(".function", "")
+        if match := _FORMAT.fullmatch(param):
+            return "text.format" + match[1]
+        return param
 
 
 def _of_message(

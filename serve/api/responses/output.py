@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ....tools.records import Status
 from ...text.dialects import CallArguments, CallEnd, CallStart, ReasoningDelta, TextDelta
 from ..events import Finished
 from ..ports import Text
 from ..replies import chat_logprobs
+from ..tool_steps import AnswerPart, ToolCalled, ToolReturned, ToolsSpent
 from ..turn_events import TurnPart
-from .items import NormalItem, call_item, message_item, output_text, reasoning_item
+from .items import NormalItem, call_error, call_item, message_item, output_text, reasoning_item, server_call_item
 
 OutputEvent = dict[str, Any]
 
@@ -30,17 +32,35 @@ class Output:
         self._scores = scores
         # The kind of the last item while it is open.
         self._open = ""
+        # Places of the calls that the server runs, which may be several at once.
+        self._steps: dict[int, int] = {}
 
     @property
     def reasoning(self) -> str:
         """All that was thought."""
         return "".join(part["text"] for item in self.items if item["type"] == "reasoning" for part in item["content"])
 
-    def push(self, part: TurnPart | Finished) -> Iterator[OutputEvent]:
+    def push(self, part: AnswerPart) -> Iterator[OutputEvent]:
         """The events that `part` makes, without sequence numbers."""
-        if isinstance(part, Finished):
-            yield from self._finish(part.reason)
-            return
+        match part:
+            case Finished():
+                yield from self._finish(part.reason)
+            case ToolCalled():
+                yield from self._begin_step(part)
+            case ToolReturned():
+                yield from self._end_step(part)
+            case ToolsSpent():
+                return
+            case TurnPart():
+                yield from self._turn_part(part)
+
+    def interrupt(self) -> None:
+        """What is still open stays as it is, and is told to be incomplete."""
+        for item in self.items:
+            if item["status"] == "in_progress":
+                item["status"] = "incomplete"
+
+    def _turn_part(self, part: TurnPart) -> Iterator[OutputEvent]:
         match part.event:
             case TextDelta(text):
                 scored = self._scored(part)
@@ -97,6 +117,27 @@ class Output:
             space = {"namespace": namespace}
         yield from self._begin(call_item(call_id, name, "", "in_progress", **space))
 
+    def _begin_step(self, step: ToolCalled) -> Iterator[OutputEvent]:
+        yield from self._close()
+        self._steps[step.step] = len(self.items)
+        yield from self._begin(server_call_item(step.name, "", "in_progress"))
+        # It stays open, and others may begin before it ends.
+        self._open = ""
+        self._last["arguments"] = step.arguments
+        yield self._event("mcp_call.in_progress")
+        yield self._event("mcp_call_arguments.delta", delta=step.arguments)
+        yield self._event("mcp_call_arguments.done", arguments=step.arguments)
+
+    def _end_step(self, step: ToolReturned) -> Iterator[OutputEvent]:
+        index, result = self._steps[step.step], step.result
+        item = self.items[index]
+        if result.status is Status.OK:
+            item["status"], item["output"] = "completed", result.content
+        else:
+            item["status"], item["error"] = "failed", call_error(result.content)
+        yield self._event(f"mcp_call.{item['status']}", index)
+        yield self._item_event("output_item.done", dict(item), index)
+
     def _begin(self, item: NormalItem, **shown: Any) -> Iterator[OutputEvent]:
         """Opens `item`, of which the event shows `shown` in place of what it will have."""
         self.items.append(item)
@@ -123,12 +164,18 @@ class Output:
             yield self._event("content_part.done", content_index=0, part=part)
         yield self._item_event("output_item.done", dict(item))
 
-    def _event(self, kind: str, **fields: Any) -> OutputEvent:
-        place = {"item_id": self._last["id"], "output_index": len(self.items) - 1}
-        return {"type": f"response.{kind}", **place, **fields}
+    def _event(self, kind: str, index: int | None = None, **fields: Any) -> OutputEvent:
+        index = len(self.items) - 1 if index is None else index
+        return {
+            "type": f"response.{kind}",
+            "item_id": self.items[index]["id"],
+            "output_index": index,
+            **fields,
+        }
 
-    def _item_event(self, kind: str, item: NormalItem) -> OutputEvent:
-        return {"type": f"response.{kind}", "output_index": len(self.items) - 1, "item": item}
+    def _item_event(self, kind: str, item: NormalItem, index: int | None = None) -> OutputEvent:
+        index = len(self.items) - 1 if index is None else index
+        return {"type": f"response.{kind}", "output_index": index, "item": item}
 
     def _scored(self, part: TurnPart) -> list[Any]:
         if not self._scores or not part.scored:

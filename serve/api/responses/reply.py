@@ -12,6 +12,7 @@ from ..events import Usage
 from ..schemas.responses import ResponsesRequest
 from ..served import ServedModel
 from .items import NormalItem
+from .tools import told_choice
 
 _TOO_MANY = 429
 
@@ -60,7 +61,7 @@ class Reply:
             "store": self.is_stored,
             "temperature": 1.0 if request.temperature is None else request.temperature,
             "text": {"format": (request.text and request.text.format) or {"type": "text"}},
-            "tool_choice": "auto" if request.tool_choice is None else request.tool_choice,
+            "tool_choice": told_choice(request.tool_choice),
             "tools": list(self.told),
             "top_logprobs": request.top_logprobs or 0,
             "top_p": 1.0 if request.top_p is None else request.top_p,

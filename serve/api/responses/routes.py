@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,20 +14,24 @@ from ..body import read_body
 from ..context import request_context
 from ..disconnect import until_disconnect
 from ..encoding import encode_json
-from ..gateway import gateway_of
+from ..gateway import Answer, gateway_of
 from ..openapi import describe
+from ..planning import plan_chat
+from ..schemas.chat import ChatRequest
 from ..schemas.responses import ResponsesRequest
+from ..served import ServedModel
 from ..streaming import stream_events
-from ..turn_events import turn_events
+from ..tool_loop import begin_answer
+from ..tool_steps import AnswerPart
 from .background import Run
 from .desk import desk_of
 from .exchange import Exchange
 from .items import references
 from .output import Output
 from .paging import PAGING, page
-from .plan import plan_response
 from .reply import Reply
 from .stream import response_events
+from .translation import translate
 
 router = APIRouter(tags=["responses"])
 
@@ -50,44 +55,49 @@ async def create_response(request: Request) -> Response:
     text = gateway.text
     earlier = await desk.earlier(context.tenant, body.previous_response_id)
     stored = await desk.referred(context.tenant, references(body.input))
-    plan = await asyncio.to_thread(
-        plan_response,
-        body,
-        earlier,
-        stored,
-        text=text,
-        dialect=gateway.dialect,
-        settings=gateway.settings,
-        context_length=gateway.context_length,
-        is_codex=_is_codex(request),
-    )
-    reply = Reply(f"resp_{context.id.removeprefix('req_')}", model, body, plan.offer.told, is_stored)
-    output = Output(text, plan.offer.spaces, scores=body.alternatives is not None)
-    exchange = Exchange(reply, context.tenant, earlier, plan.items, output, text, desk.keeper)
-    generation = gateway.generation(request, plan.chat.sequences, body.cache_salt, model)
-    parts = turn_events(generation.events(), plan.chat.turn.make_parser)
-    if body.background:
+    asked = await asyncio.to_thread(translate, body, earlier, stored, is_codex=_is_codex(request))
+    reply = Reply(f"resp_{context.id.removeprefix('req_')}", model, body, asked.offer.told, is_stored)
+    output = Output(text, asked.offer.spaces, scores=body.alternatives is not None)
+    exchange = Exchange(reply, context.tenant, earlier, asked.items, output, text, desk.keeper)
+    with asked.places.named():
+        answer, parts = await _begin(request, asked.chat, model)
+        if body.background:
+            return await _in_background(request, exchange, answer, parts)
+        if body.stream:
+            events = response_events(exchange, parts, answer.usage, context.id)
+            return await stream_events(request, gateway, answer, events, model.headers)
         try:
-            await until_disconnect(request.receive, generation.wait_first(0))
-            announced = await exchange.announce()
-        except BaseException:
-            await gateway.release(generation, context)
-            raise
-        # The run counts its tokens itself, and keeps its adapters beyond this request.
-        context.usage = None
-        desk.background.start(Run(exchange, generation, context, context.closing.pop_all()), parts)
-        return _json(announced, model.headers)
-    if body.stream:
-        events = response_events(exchange, parts, generation.usage, context.id)
-        return await stream_events(request, gateway, generation, events, model.headers)
-    try:
-        await until_disconnect(request.receive, exchange.read(parts))
-    finally:
-        await gateway.release(generation, context)
-    response = await exchange.conclude(generation.usage)
-    return Response(
-        await asyncio.to_thread(encode_json, response), headers=model.headers, media_type="application/json"
+            await until_disconnect(request.receive, exchange.read(parts))
+        finally:
+            await gateway.release(answer, context)
+    response = await asyncio.to_thread(encode_json, await exchange.conclude(answer.usage))
+    return Response(response, headers=model.headers, media_type="application/json")
+
+
+async def _begin(request: Request, chat: ChatRequest, model: ServedModel) -> tuple[Answer, AsyncIterator[AnswerPart]]:
+    gateway, context = gateway_of(request), request_context(request)
+    calls = await gateway.tools.calls_of(chat, context.tenant)
+    chat = chat if calls is None else calls.body
+    plan = await asyncio.to_thread(
+        plan_chat, chat, gateway.text, gateway.dialect, gateway.settings, gateway.context_length
     )
+    return begin_answer(gateway, context, chat, plan, model, calls)
+
+
+async def _in_background(
+    request: Request, exchange: Exchange, answer: Answer, parts: AsyncIterator[AnswerPart]
+) -> Response:
+    """The response that has yet to come. It can be asked for before anybody hears of it."""
+    gateway, context = gateway_of(request), request_context(request)
+    try:
+        announced = await exchange.announce()
+    except BaseException:
+        await gateway.release(answer, context)
+        raise
+    # The run counts its tokens itself, and keeps its adapters beyond this request.
+    context.usage = None
+    desk_of(request).background.start(Run(exchange, answer, context, context.closing.pop_all()), parts)
+    return _json(announced, exchange.reply.model.headers)
 
 
 @router.get("/v1/responses/{response_id}", **_asked("A stored response.", _STREAM))

@@ -13,15 +13,15 @@ from typing import Any
 
 from ..encoding import encode_typed_event
 from ..errors import public_record
-from ..events import Finished, Usage
-from ..turn_events import TurnPart
+from ..events import Usage
+from ..tool_steps import AnswerPart
 from .exchange import Exchange
 
 log = logging.getLogger(__name__)
 
 
 async def response_events(
-    exchange: Exchange, parts: AsyncIterator[TurnPart | Finished], usage: Usage, request_id: str
+    exchange: Exchange, parts: AsyncIterator[AnswerPart], usage: Usage, request_id: str
 ) -> AsyncGenerator[bytes]:
     """The events of `exchange`, which reads `parts`; whatever goes wrong is told by the last one."""
     numbers = itertools.count()

@@ -1,7 +1,8 @@
 """Tools of a request as chat knows them, and where each came from.
 
 Responses write a function flat, and may put several into a namespace, which calls then name. Models know no namespaces,
-so a function in one is shown to them under a name made of both.
+so a function in one is shown to them under a name made of both. Tools that this server runs are named as in chat, and
+told of in replies as OpenAI's tell of a remote server's.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...contract.errors import InvalidRequest, Unsupported
+from ..server_tools import KIND
+from .items import SERVER
 
 _LONGEST_NAME = 64
 _DIGITS = 8
+_CHOSEN = ("function", KIND)
 _FIELDS = ("name", "description", "parameters", "strict")
 # What Codex puts beside its functions without being asked; only OpenAI's own servers can run it.
 _HOSTED = frozenset({"web_search", "image_generation", "tool_search"})
@@ -46,6 +50,10 @@ def read_offer(tools: Sequence[Mapping[str, Any]] | None, *, is_codex: bool = Fa
         kind = tool.get("type")
         if kind == "function":
             offer.told.append(_add(offer, tool, path))
+        elif kind == KIND:
+            offer.chat.append(dict(tool))
+            offer.paths.append(path)
+            offer.told.append(_server(tool.get("name")))
         elif kind == "namespace":
             offer.told.append(_add_namespace(offer, tool, path))
         elif not (kind == "web_search" and tool.get("external_web_access") is False) and not (
@@ -74,20 +82,38 @@ def chat_choice(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind = value.get("type")
-    if kind == "function":
-        return _function(value)
+    if kind in _CHOSEN:
+        return _chosen(value)
     if kind != "allowed_tools":
-        raise Unsupported("Only functions can be chosen here.", param="tool_choice.type")
+        raise Unsupported("Only functions and tools of this server can be chosen here.", param="tool_choice.type")
     tools = value.get("tools")
     if isinstance(tools, list):
         for index, tool in enumerate(tools):
-            if not isinstance(tool, Mapping) or tool.get("type") != "function":
-                raise Unsupported("Only functions can be chosen here.", param=f"tool_choice.tools[{index}].type")
-        tools = [_function(tool) for tool in tools]
+            if not isinstance(tool, Mapping) or tool.get("type") not in _CHOSEN:
+                raise Unsupported(
+                    "Only functions and tools of this server can be chosen here.",
+                    param=f"tool_choice.tools[{index}].type",
+                )
+        tools = [_chosen(tool) for tool in tools]
     return {"type": "allowed_tools", "allowed_tools": {"mode": value.get("mode"), "tools": tools}}
 
 
-def _function(value: Mapping[str, Any]) -> dict[str, Any]:
+def told_choice(value: Any) -> Any:
+    """A request's `tool_choice` as replies tell of it."""
+    if value is None:
+        return "auto"
+    if isinstance(value, Mapping) and value.get("type") == KIND:
+        return {"type": "mcp", "server_label": SERVER, "name": value.get("name")}
+    return value
+
+
+def _server(name: Any) -> dict[str, Any]:
+    return {"type": "mcp", "server_label": SERVER, "allowed_tools": [name], "require_approval": "never"}
+
+
+def _chosen(value: Mapping[str, Any]) -> dict[str, Any]:
+    if value["type"] == KIND:
+        return dict(value)
     name, namespace = value.get("name"), value.get("namespace")
     if isinstance(name, str) and isinstance(namespace, str):
         name = flat_name(namespace, name)
@@ -135,5 +161,6 @@ def _add_namespace(offer: Offer, space: Mapping[str, Any], path: str) -> dict[st
 def _unsupported(kind: Any, path: str) -> Unsupported:
     named = f"Tools of type '{kind[:32]}'" if isinstance(kind, str) else "Tools without a type"
     return Unsupported(
-        f"{named} are not supported by this server; functions (and namespaces of functions) are.", param=f"{path}.type"
+        f"{named} are not supported by this server; functions, namespaces of functions and its own are.",
+        param=f"{path}.type",
     )

@@ -66,6 +66,17 @@ class CallOutputItem(RequestModel):
     output: str | Parts
 
 
+class ServerCallItem(RequestModel):
+    """A call that the server ran, and what it gave, as an earlier response had it."""
+
+    type: Literal["mcp_call"]
+    server_label: Annotated[str, Field(max_length=256)]
+    name: Id
+    arguments: str
+    output: str | None = None
+    error: str | dict[str, Any] | None = None
+
+
 class ReasoningItem(RequestModel):
     """What the model thought. What is encrypted was not encrypted here, and is left out."""
 
@@ -91,12 +102,14 @@ Item = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[CallItem, Tag("function_call")]
     | Annotated[CallOutputItem, Tag("function_call_output")]
+    | Annotated[ServerCallItem, Tag("mcp_call")]
     | Annotated[ReasoningItem, Tag("reasoning")]
     | Annotated[ItemReference, Tag("item_reference")],
     Discriminator(
         _kind,
         custom_error_type="item_type",
-        custom_error_message="An item is a message, function_call, function_call_output, reasoning or item_reference",
+        custom_error_message="An item is a message, function_call, function_call_output, mcp_call, reasoning or "
+        "item_reference",
     ),
 ]
 
