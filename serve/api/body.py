@@ -64,12 +64,12 @@ def _path(detail: ErrorDetails, document: Any) -> tuple[int | str, ...]:
     """The error's place in the document: pydantic's own, without the steps that only its unions know."""
     path: list[int | str] = []
     value = document
-    for step in detail["loc"]:
+    for place, step in enumerate(detail["loc"], start=1):
         in_list = isinstance(value, list) and isinstance(step, int) and step < len(value)
         if in_list or (isinstance(value, dict) and step in value):
             value = value[step]
             path.append(step)
-        elif detail["type"] == "missing" and isinstance(value, dict):
+        elif detail["type"] == "missing" and isinstance(value, dict) and place == len(detail["loc"]):
             path.append(step)
     return tuple(path)
 
