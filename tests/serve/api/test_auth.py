@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tunechat.serve.api import auth
-from tunechat.serve.api.auth import ADMIN_PATHS, OPEN_PATHS, KeyRing, bearer_key
+from tunechat.serve.api.auth import ADMIN_PATHS, OPEN_PATHS, KeyRing, sent_key
+from tunechat.serve.api.messages.errors import PATHS
 from tunechat.tests.serve.api.conftest import Serve
 from tunechat.tests.serve.api.harness import call, chat, make_scope
 
@@ -30,7 +31,9 @@ async def test_every_route_and_method_needs_a_key(serve: Serve) -> None:
             answer = await call(served.app, make_scope(method, path))
             assert answer.status == 401, (method, path)
             assert answer.headers["www-authenticate"] == "Bearer"
-            assert answer.json["error"]["code"] == "invalid_api_key"
+            error = answer.json["error"]
+            code = error["details"]["error_code"] if path in PATHS else error["code"]
+            assert code == "invalid_api_key"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,44 @@ def test_keys_are_not_kept_and_are_compared_in_constant_time() -> None:
 
 def test_scheme_is_case_blind_and_the_key_is_not() -> None:
     scope = make_scope("GET", "/", [(b"authorization", b"bEaReR  Key ")])
-    assert bearer_key(scope) == b"Key"
+    assert sent_key(scope) == b"Key"
+
+
+BEARER, WRONG_BEARER = (b"authorization", b"Bearer " + KEYS[0].encode()), (b"authorization", b"Bearer other-key")
+PLAIN, WRONG_PLAIN = (b"x-api-key", KEYS[0].encode()), (b"x-api-key", b"sk-ant-of-somebody-else")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([PLAIN], 200),
+        ([WRONG_PLAIN], 401),
+        ([(b"x-api-key", b"Bearer " + KEYS[0].encode())], 401),
+        ([(b"x-api-key", b" " + KEYS[0].encode() + b" ")], 200),
+        ([(b"x-api-key", b"")], 401),
+        ([(b"x-api-key", b"k" * 5000)], 401),
+        ([(b"x-api-key", "schlüssel".encode())], 401),
+        ([PLAIN, PLAIN], 401),
+        ([BEARER, WRONG_PLAIN], 200),
+        ([WRONG_BEARER, PLAIN], 401),
+        ([(b"authorization", b"Basic eA=="), PLAIN], 401),
+    ],
+)
+async def test_the_key_may_come_in_anthropics_header(
+    serve: Serve, headers: list[tuple[bytes, bytes]], status: int
+) -> None:
+    served = await serve(api_keys=KEYS)
+    for path in ("/v1/models", "/version"):
+        answer = await call(served.app, make_scope("GET", path, [(b"host", b"localhost"), *headers]))
+        assert answer.status == status
+
+
+async def test_a_key_is_one_tenant_in_whichever_header(serve: Serve) -> None:
+    served = await serve(api_keys=KEYS)
+    for headers in ({"authorization": f"Bearer {KEYS[0]}"}, {"x-api-key": KEYS[0]}):
+        await served.client.post("/v1/chat/completions", json=chat(), headers=headers)
+    bearer, plain = served.engine.salts
+    assert bearer == plain != ""
 
 
 CLIENT, ADMIN, STRANGER = KEYS[0], "admin-key-9999", "nobodys-key-0000"

@@ -38,7 +38,8 @@ async def test_bodies_and_errors_are_described(serve: Serve) -> None:
             for status, response in operation["responses"].items():
                 if int(status) >= 400 and path not in {"/livez", "/readyz"}:
                     schema = response["content"]["application/json"]["schema"]
-                    assert schema == {"$ref": "#/components/schemas/Error"}
+                    name = "AnthropicError" if path.startswith("/v1/messages") else "Error"
+                    assert schema == {"$ref": f"#/components/schemas/{name}"}
     assert not {"HTTPValidationError", "ValidationError"} & set(document["components"]["schemas"])
 
 
