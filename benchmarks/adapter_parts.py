@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from load import Figures, Stream, figures, percentile, run_streams
 from random_adapters import write_adapter
-from servers import Server, running
+from servers import running, tunechat_server
 from tokenizers import Tokenizer
 
 from tunechat.serve.adapters.staging import Intake
@@ -83,15 +83,7 @@ class Bench:
 
     @contextmanager
     def serving(self, home: Path, command: Path | None = None) -> Iterator[str]:
-        program = command or Path(sys.executable).parent / "tunechat"
-        server = Server(
-            name="tunechat",
-            command=(str(program), "serve", "--port", "{port}"),
-            health="/readyz",
-            model=DEFAULT_MODEL,
-            environment={"TUNECHAT_HOME": str(home)},
-        )
-        with running(server, self.scratch / f"server{next(self._serial)}.log") as url:
+        with running(tunechat_server(home, program=command), self.scratch / f"server{next(self._serial)}.log") as url:
             self.run(url, [DEFAULT_MODEL], tokens=8)
             yield url
 

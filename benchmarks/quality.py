@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import describe
 from peer_model import write_peer_model
 from section import replace_section
-from servers import Server, running
+from servers import running, tunechat_server
 
 from tunechat.serve.base.prepare import prepare
 from tunechat.serve.base.source import DEFAULT_MODEL
@@ -67,14 +67,7 @@ def _windows(tokenizer: Tokenizer, text: str) -> Iterator[list[int]]:
 
 
 def _served(home: Path, windows: dict[str, list[list[int]]], scratch: Path) -> dict[str, float]:
-    server = Server(
-        name="tunechat",
-        command=(str(Path(sys.executable).parent / "tunechat"), "serve", "--port", "{port}"),
-        health="/readyz",
-        model=DEFAULT_MODEL,
-        environment={"TUNECHAT_HOME": str(home)},
-    )
-    with running(server, scratch / "server.log") as url:
+    with running(tunechat_server(home), scratch / "server.log") as url:
         return {
             name: _perplexity([score for window in parts for score in _served_scores(url, window)])
             for name, parts in windows.items()

@@ -6,12 +6,15 @@ import os
 import shlex
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tunechat.serve.base.source import DEFAULT_MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,18 @@ class Server:
         """The command as a user would type it."""
         variables = [f"{key}={shlex.quote(value)}" for key, value in self.environment.items()]
         return " ".join([*variables, shlex.join(self.command)])
+
+
+def tunechat_server(home: Path, *, name: str = "tunechat", program: Path | None = None) -> Server:
+    """This server with the default model, prepared in `home`; `program` is another release's command."""
+    command = program or Path(sys.executable).parent / "tunechat"
+    return Server(
+        name=name,
+        command=(str(command), "serve", "--port", "{port}"),
+        health="/readyz",
+        model=DEFAULT_MODEL,
+        environment={"TUNECHAT_HOME": str(home)},
+    )
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from load import Figures, figures, run_streams
 from machine import describe
 from peer_model import write_peer_model
 from section import replace_section
-from servers import Server, running
+from servers import Server, running, tunechat_server
 
 from tunechat.serve.base.prepare import prepare
 from tunechat.serve.base.source import DEFAULT_MODEL
@@ -69,13 +69,7 @@ def main() -> None:
 
 def _servers(home: Path, entry: Path, scratch: Path) -> Iterator[Server]:
     commands = Path(sys.executable).parent
-    yield Server(
-        name="tunechat int4",
-        command=(str(commands / "tunechat"), "serve", "--port", "{port}"),
-        health="/readyz",
-        model=DEFAULT_MODEL,
-        environment={"TUNECHAT_HOME": str(home)},
-    )
+    yield tunechat_server(home, name="tunechat int4")
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
         folder = write_peer_model(entry, scratch / name, dtype)
