@@ -101,6 +101,7 @@ class _EngineCollector(Collector):
             "blocks": ("Blocks of the cache of keys and values.", stats.blocks_total),
             "blocks_used": ("Blocks that running sequences hold.", stats.blocks_used),
             "blocks_cached": ("Blocks kept for prompts to come.", stats.blocks_cached),
+            "running_grammars": ("Sequences that generate, and follow a grammar.", stats.running_grammars),
             "resident_bytes": ("Memory of the engine's process.", stats.resident_bytes),
         }
         counters: dict[str, tuple[str, float]] = {
@@ -114,6 +115,11 @@ class _EngineCollector(Collector):
             "adapter_loads": ("Adapters read from disk.", stats.adapter_loads),
             "adapter_installs": ("Adapters moved into a slot.", stats.adapter_installs),
             "adapter_evictions": ("Adapters that had to leave memory for others.", stats.adapter_evictions),
+            "grammars_compiled": ("Grammars compiled.", stats.grammars_compiled),
+            "grammars_reused": ("Sequences whose grammar was compiled before.", stats.grammars_reused),
+            "grammars_refused": ("Sequences whose grammar could not be used.", stats.grammars_refused),
+            "grammar_compile_seconds": ("Time spent compiling grammars.", stats.grammar_compile_seconds),
+            "late_masks": ("Tokens that waited for their grammar's mask.", stats.late_masks),
             "restarts": ("Engines started after one that died.", engine.restarts),
         }
         for name, (text, value) in gauges.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 from ..adapters.background import yield_to_requests
 from ..contract.errors import ErrorRecord
 from .constraint import Constraint
+from .grammar_trial import GrammarTrial
+from .parser_limits import parser_limits
+from .rotation import Rotation
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -49,16 +53,19 @@ class CompiledGrammar:
 
 @dataclass(frozen=True, slots=True)
 class GrammarCompiled:
-    """What came of one text: a grammar, or why it cannot be used; neither when nobody wanted it any more."""
+    """What came of one text: a grammar, or why it cannot be used; neither when nobody wanted it any more. `seconds` is
+    how long that took."""
 
     text: str
     compiled: CompiledGrammar | None = None
     error: ErrorRecord | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
     text: str
+    tenant: str
     is_wanted: Callable[[], bool]
 
 
@@ -67,6 +74,8 @@ class GrammarCompiler:
     matchers of constraints, handing them to `renewed`.
 
     `make_tokenizer` is called on this thread, for the first text or when told to `warm`. The thread starts then too.
+    What `trial` finds too costly is refused, so a text takes at most twice its budget of processor time. Tenants come
+    in turn, each with one text: whoever sends many costly ones waits for them alone.
     """
 
     def __init__(
@@ -74,8 +83,10 @@ class GrammarCompiler:
         make_tokenizer: Callable[[], LLTokenizer],
         done: Callable[[GrammarCompiled], None],
         renewed: Callable[[Constraint], None],
+        trial: GrammarTrial | None = None,
     ) -> None:
         self._make_tokenizer = make_tokenizer
+        self._trial = trial
         self._done = done
         self._renewed = renewed
         self._orders: SimpleQueue[_Order | Constraint | None] = SimpleQueue()
@@ -88,9 +99,9 @@ class GrammarCompiler:
         if self._thread is None:
             self._put(None)
 
-    def compile(self, text: str, is_wanted: Callable[[], bool]) -> None:
-        """Compile this text after those that were ordered before, unless nobody wants it then. Returns at once."""
-        self._put(_Order(text, is_wanted))
+    def compile(self, text: str, is_wanted: Callable[[], bool], tenant: str = "") -> None:
+        """Compile this text when its tenant's turn comes, unless nobody wants it then. Returns at once."""
+        self._put(_Order(text, tenant, is_wanted))
 
     def renew(self, constraint: Constraint) -> None:
         """Give a constraint a matcher that shares nothing, at the place in its text where it is. Returns at once."""
@@ -104,8 +115,7 @@ class GrammarCompiler:
 
     def _work(self) -> None:
         yield_to_requests()
-        while True:
-            order = self._orders.get()
+        for order in self._in_turn():
             try:
                 self._follow(order)
             except BaseException:
@@ -115,6 +125,18 @@ class GrammarCompiler:
                     order.publish(error=_BROKEN)
                 elif order is not None:
                     self._done(GrammarCompiled(order.text, error=_BROKEN))
+
+    def _in_turn(self) -> Iterator[_Order | Constraint | None]:
+        """What was ordered: running sequences first, then the tenants in turn."""
+        waiting: Rotation[_Order] = Rotation()
+        while True:
+            while not waiting or not self._orders.empty():
+                order = self._orders.get()
+                if isinstance(order, _Order):
+                    waiting.put(order.tenant, order)
+                else:
+                    yield order
+            yield waiting.take()
 
     def _follow(self, order: _Order | Constraint | None) -> None:
         if isinstance(order, Constraint):
@@ -127,7 +149,9 @@ class GrammarCompiler:
         elif not self._prepare():
             self._done(GrammarCompiled(order.text, error=_UNAVAILABLE))
         else:
-            self._done(self._compile(order.text))
+            started = time.monotonic()
+            compiled, error = self._compile(order.text)
+            self._done(GrammarCompiled(order.text, compiled, error, seconds=time.monotonic() - started))
 
     def _prepare(self) -> bool:
         """Read the tokenizer and set the limits; False if that cannot be done."""
@@ -139,20 +163,23 @@ class GrammarCompiler:
                 return False
         return True
 
-    def _compile(self, text: str) -> GrammarCompiled:
+    def _compile(self, text: str) -> tuple[CompiledGrammar | None, ErrorRecord | None]:
+        verdict = "good" if self._trial is None else self._trial.judge(text)
+        if verdict != "good":
+            return None, _refusal("it takes too long to compile; make it simpler") if verdict == "costly" else _BROKEN
         matcher = self._matcher(text)
         if not matcher.is_error():
             # Some grammars compile and fail at their first step: rules that only call each other, for one.
-            trial = matcher.deep_copy()
-            mask = trial.compute_bitmask()
-            if trial.is_error():
-                matcher = trial
+            first = matcher.deep_copy()
+            mask = first.compute_bitmask()
+            if first.is_error():
+                matcher = first
             elif not any(mask):
-                return GrammarCompiled(text, error=_refusal("it allows no text at all"))
+                return None, _refusal("it allows no text at all")
         if matcher.is_error():
-            return GrammarCompiled(text, error=_refusal(matcher.get_error()))
+            return None, _refusal(matcher.get_error())
         eos = frozenset() if self._tokenizer is None else frozenset(self._tokenizer.eos_tokens)
-        return GrammarCompiled(text, CompiledGrammar(text, matcher, eos))
+        return CompiledGrammar(text, matcher, eos), None
 
     def _renew(self, constraint: Constraint) -> None:
         matcher = self._matcher(constraint.text)
@@ -167,26 +194,6 @@ class GrammarCompiler:
         if self._tokenizer is None:
             raise RuntimeError("grammars are compiled after the tokenizer was read")
         return LLMatcher(self._tokenizer, text, log_level=0, limits=self._limits)
-
-
-def parser_limits() -> LLParserLimits:
-    """What compiling a grammar and computing a mask may cost. A thread cannot be killed: these bounds end it.
-
-    Fuel and items are llguidance's own measures of work. With these a grammar made to be slow compiles for at most two
-    seconds or so, and a mask takes at most some 0.3 s; both without the interpreter's lock. States bound memory: about
-    6 MB for a grammar.
-    """
-    from llguidance import LLParserLimits
-
-    return LLParserLimits(
-        initial_lexer_fuel=500_000,
-        step_lexer_fuel=100_000,
-        step_max_items=50_000,
-        max_items_in_row=2_000,
-        max_lexer_states=25_000,
-        max_grammar_size=300_000,
-        verbose_errors=False,
-    )
 
 
 def _refusal(reason: str) -> ErrorRecord:

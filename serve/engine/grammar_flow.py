@@ -10,6 +10,7 @@ from ..contract.errors import ErrorRecord, TunechatError
 from ..contract.messages import SequenceOutput
 from .constraint import Constraint
 from .grammar_compiler import CompiledGrammar, GrammarCompiled, GrammarCompiler
+from .grammar_trial import GrammarTrial
 from .mask_thread import MaskThread
 from .scheduler import Scheduler
 from .sequence import Sequence
@@ -34,15 +35,17 @@ class GrammarFlow:
         *,
         done: Callable[[GrammarCompiled], None],
         report: Callable[[list[SequenceOutput]], None],
+        trial: GrammarTrial | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._report = report
         self._masks = MaskThread(vocab_size, renew=self._renew)
-        self._compiler = GrammarCompiler(make_tokenizer, done=done, renewed=self._masks.order)
+        self._compiler = GrammarCompiler(make_tokenizer, done=done, renewed=self._masks.order, trial=trial)
         self._known: OrderedDict[str, CompiledGrammar | ErrorRecord] = OrderedDict()
         self._known_bytes = 0
         self._waiting: dict[str, list[Sequence]] = {}
-        self.compiled = 0
+        self.compiled = self.refused = self.reused = 0
+        self.compile_seconds = 0.0
 
     @property
     def is_compiling(self) -> bool:
@@ -58,6 +61,7 @@ class GrammarFlow:
         known = self._known.get(text)
         if isinstance(known, ErrorRecord):
             self._known.move_to_end(text)
+            self.refused += 1
             raise TunechatError.from_record(known)
 
     def open(self, sequence: Sequence) -> None:
@@ -69,6 +73,7 @@ class GrammarFlow:
         known = self._known.get(params.grammar)
         if isinstance(known, CompiledGrammar) and not known.is_worn:
             self._known.move_to_end(params.grammar)
+            self.reused += 1
             sequence.grammar.begin(known)
             return
         waiting = self._waiting.setdefault(params.grammar, [])
@@ -85,6 +90,8 @@ class GrammarFlow:
             self._order(result.text)
             return
         self._waiting.pop(result.text, None)
+        self.compile_seconds += result.seconds
+        self.refused += len(waiting) if result.error is not None else 0
         if result.compiled is not None:
             self.compiled += 1
             self._remember(result.text, result.compiled)
@@ -98,7 +105,8 @@ class GrammarFlow:
 
     def _order(self, text: str) -> None:
         waiting = self._waiting[text]
-        self._compiler.compile(text, lambda: not all(_is_closed(sequence) for sequence in list(waiting)))
+        tenant = waiting[0].namespace.salt
+        self._compiler.compile(text, lambda: not all(_is_closed(sequence) for sequence in list(waiting)), tenant)
 
     def _renew(self, constraint: Constraint) -> None:
         self._compiler.renew(constraint)

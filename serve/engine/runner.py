@@ -21,6 +21,7 @@ from .cache import CacheShape, KVCache
 from .compact import CompactModel
 from .device_batch import DeviceBatch
 from .grammar_tokenizer import grammar_tokenizer
+from .grammar_trial import GrammarTrial
 from .options import EngineOptions
 from .packed_adapter import PackedAdapter, pack_adapter
 from .slots import make_slots
@@ -103,6 +104,10 @@ class Runner:
         """The vocabulary in the form in which grammars are compiled. May be called from any thread. ValueError."""
         manifest = self.entry.manifest
         return grammar_tokenizer(self.entry.folder, self.vocab_size, manifest.eos_token_ids)
+
+    def grammar_trial(self) -> GrammarTrial:
+        """Where grammars of this vocabulary are tried."""
+        return GrammarTrial(self.entry.folder, self.vocab_size, self.entry.manifest.eos_token_ids)
 
     def install(self, slot: int, adapter: PackedAdapter) -> None:
         """Put an adapter into a slot; for between two steps."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...contract.errors import InvalidRequest, Unsupported
 from .bounds import MAX_CHARACTERS, check_bounds
+from .lark import read_lark
 from .patterns import check_pattern
 from .schema import MAX_CHOICES, read_schema
 from .structure import Structure, json_rule, quoted
@@ -104,7 +105,7 @@ def _grammar(value: Any, path: str) -> Structure:
     check_bounds(value, path)
     if value.lstrip().startswith("{"):
         raise InvalidRequest("A grammar must be written in Lark or GBNF; for a schema use `json`.", param=path)
-    return Structure("@content", value if _is_lark(value) else _from_gbnf(value, path))
+    return Structure("@content", read_lark(value if _is_lark(value) else _from_gbnf(value, path), path))
 
 
 def _is_lark(text: str) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from ...contract.errors import InvalidRequest
 from .bounds import check_bounds, join
+from .forcing import check_forced
 from .keywords import COUNT, ENFORCED, FORMATS, IDLE, NAMED_SCHEMAS, NUMBER, REFUSED, SCHEMA, SCHEMAS, TYPES
 from .patterns import check_pattern
 from .recursion import check_ends
@@ -36,6 +37,7 @@ def read_schema(value: Any, path: str, *, lenient: bool = False) -> Schema:
     schema = reader.schema(value, path, "#")
     reader.check_references()
     check_ends(schema, path)
+    check_forced(schema, path)
     return _closed(schema) if reader.can_close else schema
 
 

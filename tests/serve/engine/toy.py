@@ -153,6 +153,9 @@ class ToyRunner:
         assert threading.current_thread() is not threading.main_thread()
         return LLTokenizer(TokenizerWrapper(_Vocabulary()))
 
+    def grammar_trial(self) -> None:
+        """Nothing that another process could read holds the toy's vocabulary."""
+
     def forward(self, batch: Batch) -> torch.Tensor:
         self.steps += 1
         self.sizes.append(batch.size)

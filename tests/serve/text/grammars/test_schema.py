@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
 
 from tunechat.serve.contract.errors import InvalidRequest
 from tunechat.serve.text.grammars import read_schema
@@ -289,3 +289,29 @@ def test_whatever_a_grammar_gives_is_valid(schema: Any, seed: int) -> None:
     text = walk(grammar(schema), seed, limit=300)
     assume(text is not None and "\ufffd" not in text)
     jsonschema.validate(json.loads(str(text)), schema)
+
+
+def test_what_a_schema_forces_has_a_bound() -> None:
+    long = {"type": "array", "items": {"const": "x" * 100}, "minItems": 9_000}
+    assert "minItems" in refused(long)[1]
+    assert (
+        "minItems" in refused({"type": "array", "items": {"$ref": "#/$defs/a"}, "minItems": 9, "$defs": {"a": long}})[1]
+    )
+    assert read_schema({**long, "items": {"type": "string"}}, "s")
+    assert read_schema({**long, "minItems": 1_000}, "s")
+    chain = {f"d{at}": {"$ref": f"#/$defs/d{at + 1}"} for at in range(3_000)} | {"d3000": long}
+    assert "minItems" in refused({"$ref": "#/$defs/d0", "$defs": chain})[1]
+
+
+@given(schema=wild_schemas, seed=st.integers(0, 99))
+@settings(max_examples=60)
+def test_whatever_compiles_has_a_first_token(schema: Any, seed: int) -> None:
+    """No schema that is taken sends a matcher into an error that is not one of the grammar."""
+    try:
+        rule = grammar(schema)
+    except InvalidRequest:
+        return
+    matcher = LLMatcher(LLTokenizer("byte"), rule, log_level=0)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    assert "panic" not in matcher.get_error()
