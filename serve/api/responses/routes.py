@@ -50,7 +50,7 @@ def _asked(summary: str, query: list[dict[str, Any]]) -> dict[str, Any]:
 async def create_response(request: Request) -> Response:
     gateway, context, desk = gateway_of(request), request_context(request), desk_of(request)
     body = await read_body(request, ResponsesRequest)
-    is_stored = desk.keeper.wants(body.store or body.background)
+    is_stored = desk.keeper.wants(True if body.background else body.store)
     model = gateway.serve(body.model, body.adapters, context)
     text = gateway.text
     earlier = await desk.earlier(context.tenant, body.previous_response_id)

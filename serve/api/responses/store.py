@@ -114,6 +114,7 @@ class ResponseStore:
                     "body": msgspec.json.encode(kept),
                 },
             )
+            before = self._linked(response.id)
             self._base.execute("DELETE FROM links WHERE response = ?", (response.id,))
             # Items of the context are written again where another response took them along meanwhile.
             self._base.executemany(
@@ -124,6 +125,7 @@ class ResponseStore:
                 "INSERT INTO links VALUES (?, ?, ?, ?)",
                 ((response.id, position, part, item["id"]) for position, (part, item) in enumerate(links)),
             )
+            self._drop(before)
             self._make_room(response.tenant)
 
     def read(self, tenant: str, id_: str) -> dict[str, Any] | None:
@@ -250,8 +252,15 @@ class ResponseStore:
         self._remove(row[0])
 
     def _remove(self, id_: str) -> None:
-        linked = self._base.execute("SELECT item FROM links WHERE response = ?", (id_,)).fetchall()
+        linked = self._linked(id_)
         self._base.execute("DELETE FROM responses WHERE id = ?", (id_,))
+        self._drop(linked)
+
+    def _linked(self, response: str) -> list[tuple[str]]:
+        return self._base.execute("SELECT item FROM links WHERE response = ?", (response,)).fetchall()
+
+    def _drop(self, items: list[tuple[str]]) -> None:
+        """Removes those of `items` that no response has any more."""
         self._base.executemany(
-            "DELETE FROM items WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM links WHERE item = ?1)", linked
+            "DELETE FROM items WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM links WHERE item = ?1)", items
         )
