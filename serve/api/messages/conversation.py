@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ...contract.errors import InvalidRequest, Unsupported
 from ..schemas.chat import MAX_CALLS, MAX_MESSAGES, CalledFunction, Message, ToolCall
-from ..schemas.messages import BLOCKS, Block, CountTokensRequest, MessageParam
+from ..schemas.messages import BLOCKS, Block, CountTokensRequest, MessageParam, TextPart
 
 # Templates know no flag that says so.
 _ERROR = "Error: "
@@ -46,7 +45,7 @@ def read_turns(body: CountTokensRequest) -> list[Turn]:
     """
     turns: list[Turn] = []
     if body.system:
-        turns.append(Turn("system", "system", _system_texts(body.system)))
+        turns.append(Turn("system", "system", _texts(body.system, "system")))
     for index, message in enumerate(body.messages):
         _read_message(message, f"messages[{index}]", turns)
     if not turns:
@@ -76,15 +75,18 @@ def prefills(body: CountTokensRequest) -> bool:
     return any(block.text for block in last.content if block.type == "text")
 
 
-def _system_texts(system: str | Sequence[Block], path: str = "system") -> list[str]:
-    if isinstance(system, str):
-        return [system]
-    return [_text(block, f"{path}[{number}]", "system") for number, block in enumerate(system)]
+def _texts(content: str | Sequence[Block | TextPart], path: str) -> list[str]:
+    """What stands in the field `path`, where only texts may be."""
+    if isinstance(content, str):
+        return [content]
+    for number, part in enumerate(content):
+        check_block(part, f"{path}[{number}]", only=("text",))
+    return [part.text or "" for part in content]
 
 
 def _read_message(message: MessageParam, path: str, turns: list[Turn]) -> None:
     if message.role == "system":
-        turns.append(Turn("system", path, _system_texts(message.content, f"{path}.content")))
+        turns.append(Turn("system", path, _texts(message.content, f"{path}.content")))
         return
     if isinstance(message.content, str):
         if message.content or message.role == "user":
@@ -122,32 +124,20 @@ def _turn(turns: list[Turn], role: str, path: str) -> Turn:
 
 
 def _result(block: Block, path: str) -> str:
-    content: Any = block.content or ""
-    if not isinstance(content, str):
-        parts = (_text(part, f"{path}.content[{number}]", "tool_result") for number, part in enumerate(content))
-        content = "\n".join(parts)
-    return f"{_ERROR}{content}" if block.is_error else content
+    text = "\n".join(_texts(block.content or "", f"{path}.content"))
+    return f"{_ERROR}{text}" if block.is_error else text
 
 
-def _text(block: Block, path: str, place: str) -> str:
-    """The text of a block where only texts may be."""
-    check_block(block, path)
-    if block.type != "text":
-        raise InvalidRequest(f"Only text blocks may stand in {place}.", param=f"{path}.type")
-    return block.text or ""
-
-
-def check_block(block: Block, path: str) -> None:
-    """Raises Unsupported for a block of a kind that is not read, and InvalidRequest for one that lacks a field."""
-    required = BLOCKS.get(block.type)
-    if required is None:
-        kind = block.type if block.type.isidentifier() else "this type"
+def check_block(block: Block | TextPart, path: str, only: Iterable[str] = BLOCKS) -> None:
+    """Raises Unsupported for a block of a kind that is not read here, and InvalidRequest for one that lacks a field."""
+    if block.type not in only:
+        kind = f"type {block.type}" if block.type.isidentifier() else "this type"
         raise Unsupported(
-            f"Blocks of {kind} are not supported by this server; these are: {', '.join(BLOCKS)}.",
+            f"Blocks of {kind} are not supported here by this server; these are: {', '.join(only)}.",
             param=f"{path}.type",
             code="unsupported_content",
         )
-    for name in required:
+    for name in BLOCKS[block.type]:
         if getattr(block, name) is None:
             param = f"{path}.{name}"
             raise InvalidRequest(

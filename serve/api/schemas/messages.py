@@ -24,8 +24,18 @@ BLOCKS: Mapping[str, tuple[str, ...]] = {
 Id = Annotated[str, Field(max_length=256)]
 
 
+class TextPart(RequestModel):
+    """A block where only text is read: in the system prompt, and in what came of a call."""
+
+    type: Annotated[str, Field(max_length=64, json_schema_extra={"enum": ["text"]})]
+    text: str | None = None
+
+
+Texts = Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)]
+
+
 class Block(RequestModel):
-    """One block of content. Which fields it must have depends on its type; `cache_control` changes nothing here."""
+    """One block of a message. Which fields it must have depends on its type; `cache_control` changes nothing here."""
 
     type: Annotated[str, Field(max_length=64, json_schema_extra={"enum": list(BLOCKS)})]
     text: str | None = None
@@ -35,7 +45,7 @@ class Block(RequestModel):
     input: dict[str, Any] | None = None
 
     tool_use_id: Id | None = None
-    content: str | Blocks | None = None
+    content: str | Texts | None = None
     is_error: bool | None = None
 
     thinking: str | None = None
@@ -100,7 +110,7 @@ class CountTokensRequest(RequestModel):
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     messages: Annotated[list[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
-    system: str | Blocks | None = None
+    system: str | Texts | None = None
     tools: Annotated[list[ToolParam], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: ToolChoiceParam | None = None
     thinking: ThinkingParam | None = None
