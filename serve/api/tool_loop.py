@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +35,7 @@ from .events import Event, Finished, Usage
 from .gateway import Answer, Gateway
 from .generation import Generation
 from .planning import ChatPlan, plan_chat
-from .schemas.chat import CalledFunction, ChatRequest, Message
+from .schemas.chat import CalledFunction, ChatRequest, Message, readable
 from .schemas.chat import ToolCall as WrittenCall
 from .served import ServedModel
 from .server_tools import ServerCalls
@@ -90,6 +89,7 @@ class ToolLoop:
         self._limit: str | None = None
         self._steps = 0
         self._turns = 0
+        self._round = 0
         self._begun = asyncio.Event()
         self._channel: Channel[AnswerPart] = Channel(_UNREAD_PARTS)
         timeout = gateway.settings.request_timeout
@@ -138,8 +138,11 @@ class ToolLoop:
         while plan is not None:
             turn = await self._turn(plan)
             mine = [call for call in turn.calls if call.name in self._calls.names]
-            if turn.reason != "tool_calls" or not mine:
+            if turn.reason != "tool_calls":
+                await self._show_unrun(mine)
                 return turn.reason or "stop"
+            if not mine:
+                return turn.reason
             results = await self._run_calls(mine)
             if len(mine) < len(turn.calls):
                 return "tool_calls"
@@ -150,7 +153,7 @@ class ToolLoop:
     async def _turn(self, plan: ChatPlan) -> Turn:
         body = self._calls.body
         generation = self._gateway.begin(self._context, plan.sequences, body.cache_salt, self._model, turn=self._turns)
-        self._turns += 1
+        self._round, self._turns = self._turns, self._turns + 1
         turn, client = Turn(), _ClientParts(self._calls.names)
         try:
             async for part in turn_events(self._noticed(generation), plan.turn.make_parser):
@@ -174,15 +177,24 @@ class ToolLoop:
             self._begun.set()
             yield event
 
+    async def _show(self, call: MadeCall) -> int:
+        """Tells of a call; the number of its step."""
+        step = self._steps
+        self._steps += 1
+        await self._channel.put(ToolCalled(step, self._round, call.id, call.name, call.arguments))
+        return step
+
+    async def _show_unrun(self, made: Sequence[MadeCall]) -> None:
+        """Tells of the calls of a turn that a limit or a stop string cut off."""
+        for call in made:
+            step = await self._show(call)
+            result = ToolResult(call.id, call.name, Status.ERROR, "not run: the turn was cut off before its end")
+            await self._channel.put(ToolReturned(step, result))
+
     async def _run_calls(self, made: Sequence[MadeCall]) -> list[ToolResult]:
         """Runs the calls of one turn together, and tells of each when it begins and when it has ended."""
-        round_ = self._spending.rounds
         self._spending.begin_round()
-        steps: dict[str, int] = {}
-        for call in made:
-            steps[call.id] = self._steps
-            self._steps += 1
-            await self._channel.put(ToolCalled(steps[call.id], round_, call.id, call.name, call.arguments))
+        steps = {call.id: await self._show(call) for call in made}
 
         async def told(result: ToolResult) -> None:
             log.info(
@@ -285,7 +297,7 @@ def _history(turn: Turn, results: Sequence[ToolResult]) -> list[Message]:
         WrittenCall.model_construct(
             id=call.id,
             type="function",
-            function=CalledFunction.model_construct(name=call.name, arguments=_readable(call.arguments)),
+            function=CalledFunction.model_construct(name=call.name, arguments=readable(call.arguments)),
         )
         for call in turn.calls
     ]
@@ -294,12 +306,3 @@ def _history(turn: Turn, results: Sequence[ToolResult]) -> list[Message]:
     )
     told = [Message.model_construct(role="tool", tool_call_id=one.id, content=one.content) for one in results]
     return [answer, *told]
-
-
-def _readable(arguments: str) -> str:
-    """Arguments that templates can read: what is no object was told to be wrong, and is not shown again."""
-    try:
-        value = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        return "{}"
-    return arguments if isinstance(value, dict) and arguments else "{}"

@@ -36,6 +36,10 @@ def agent(
     system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 always gives the same answer.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of one turn.")] = None,
+    must_call: Annotated[
+        bool,
+        typer.Option("--must-call", help="The model calls a tool first; small models may not do so by themselves."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to whatever the policy asks about.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -47,7 +51,9 @@ def agent(
     """
     settings = load({"url": url, "api_keys": api_key or None}).settings
     text = sys.stdin.read() if question == "-" else question
-    asyncio.run(_run(settings, text, tools, model, system, temperature, max_tokens, yes=yes, json=json))
+    asyncio.run(
+        _run(settings, text, tools, model, system, temperature, max_tokens, must_call=must_call, yes=yes, json=json)
+    )
 
 
 async def _run(
@@ -59,6 +65,7 @@ async def _run(
     temperature: float | None,
     max_tokens: int | None,
     *,
+    must_call: bool,
     yes: bool,
     json: bool,
 ) -> None:
@@ -77,7 +84,13 @@ async def _run(
     ):
         names = _chosen(box, wanted)
         steps = run_agent(
-            chat, box, names, question, ask=ask if yes or terminal is not None else None, system_prompt=system
+            chat,
+            box,
+            names,
+            question,
+            ask=ask if yes or terminal is not None else None,
+            must_call=must_call,
+            system_prompt=system,
         )
         await _show(_told(steps, settings), json=json)
 

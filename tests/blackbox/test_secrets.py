@@ -21,6 +21,7 @@ OPERATIONS = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("GET", "/v1/models"),
+    ("GET", "/v1/tools"),
     ("GET", f"/v1/models/{MODEL}"),
     ("POST", "/tokenize"),
     ("POST", "/detokenize"),

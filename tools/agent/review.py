@@ -20,16 +20,26 @@ class PolicyMiddleware(HumanInTheLoopMiddleware[Any, Any, Any]):
     """Asks where the policy says ASK (as an interrupt, one a call), and runs calls through the toolbox, never directly.
 
     Without `interactive` nobody is asked, which means no. `spending` is of one answer: make a new agent for each, or
-    give each its own. When the rounds are used up, the model is asked once more, without tools.
+    give each its own. When the rounds are used up, the model is asked once more, without tools. With `must_call`,
+    its first turn has to call a tool.
     """
 
-    def __init__(self, box: Toolbox, offered: Collection[str], spending: Spending, *, interactive: bool) -> None:
+    def __init__(
+        self,
+        box: Toolbox,
+        offered: Collection[str],
+        spending: Spending,
+        *,
+        interactive: bool,
+        must_call: bool = False,
+    ) -> None:
         asking = InterruptOnConfig(allowed_decisions=["approve", "reject"], when=self._when)
         super().__init__(interrupt_on=dict.fromkeys(offered, asking) if interactive else {}, interrupt_mode="per_call")
         self.box = box
         self.spending = spending
         self._offered = frozenset(offered)
         self._interactive = interactive
+        self._must_call = must_call
 
     def _when(self, request: ToolCallRequest) -> bool:
         return self.box.needs_asking(call_of(request.tool_call))
@@ -40,6 +50,8 @@ class PolicyMiddleware(HumanInTheLoopMiddleware[Any, Any, Any]):
         if self.spending.rounds >= self.spending.budget.rounds:
             response = await handler(request.override(tools=[], tool_choice=None))
             return _without_calls(response)
+        if self._must_call and not self.spending.rounds:
+            request = request.override(tool_choice="any")
         response = await handler(request)
         if any(isinstance(message, AIMessage) and message.tool_calls for message in response.result):
             self.spending.begin_round()

@@ -60,15 +60,16 @@ def build_agent(
     *,
     spending: Spending,
     interactive: bool = False,
+    must_call: bool = False,
     system_prompt: str | None = None,
 ) -> Any:
     """LangChain's agent with the tools `names` of `box`, under its policy. Raises NotFound for an unknown name.
 
     With `interactive`, a call that needs asking interrupts the run; resume it as LangChain's documentation of
-    human-in-the-loop says, or let `run_agent` do it.
+    human-in-the-loop says, or let `run_agent` do it. With `must_call`, the model's first turn has to call a tool.
     """
     tools = [box.registry.get(name).tool for name in names]
-    middleware = PolicyMiddleware(box, names, spending, interactive=interactive)
+    middleware = PolicyMiddleware(box, names, spending, interactive=interactive, must_call=must_call)
     return create_agent(
         model, tools, system_prompt=system_prompt, middleware=[middleware], checkpointer=InMemorySaver()
     )
@@ -81,6 +82,7 @@ async def run_agent(
     question: str,
     *,
     ask: Ask | None = None,
+    must_call: bool = False,
     system_prompt: str | None = None,
 ) -> AsyncIterator[Step]:
     """The steps of one answer. `ask` is awaited where the policy says ASK; without it the answer is no.
@@ -88,7 +90,15 @@ async def run_agent(
     Raises what the model's server answers with, and BudgetSpent. Closing the iterator stops the tools that run.
     """
     spending = Spending(box.budget)
-    agent = build_agent(model, box, names, spending=spending, interactive=ask is not None, system_prompt=system_prompt)
+    agent = build_agent(
+        model,
+        box,
+        names,
+        spending=spending,
+        interactive=ask is not None,
+        must_call=must_call,
+        system_prompt=system_prompt,
+    )
     # Two nodes a round and some to begin and end with: a bound in case that a round is not counted.
     config = {"configurable": {"thread_id": _THREAD}, "recursion_limit": 8 * box.budget.rounds + 20}
     entry: Any = {"messages": [{"role": "user", "content": question}]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -50,7 +51,8 @@ class StepCall(RequestModel):
     arguments: str
 
     def for_template(self) -> dict[str, Any]:
-        return {"type": "function", "id": self.id, "function": {"name": self.name, "arguments": self.arguments}}
+        function = {"name": self.name, "arguments": readable(self.arguments)}
+        return {"type": "function", "id": self.id, "function": function}
 
 
 class StepResult(RequestModel):
@@ -207,6 +209,15 @@ class ChatRequest(SamplingFields):
     def alternatives(self) -> int | None:
         """How many rivals of each token to report; None for no log-probabilities at all."""
         return (self.top_logprobs or 0) if self.logprobs else None
+
+
+def readable(arguments: str) -> str:
+    """Arguments that the server's tools were called with, for templates: what was no object is not shown again."""
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return "{}"
+    return arguments if isinstance(value, dict) else "{}"
 
 
 def check_messages(messages: Sequence[Message]) -> None:

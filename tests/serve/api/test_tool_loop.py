@@ -225,7 +225,11 @@ class TestBudget:
         it = await bench(CALL)
         (choice,) = (await it.whole(ECHO, max_tokens=len(CALL) - 20))["choices"]
         assert choice["finish_reason"] == "length" and it.work.ran == []
-        assert choice["message"]["tunechat"]["steps"] == []
+        (step,) = choice["message"]["tunechat"]["steps"]
+        assert step["tool_result"]["status"] == "error" and "not run" in step["tool_result"]["content"]
+        asked = {"role": "user", "content": "Hi"}
+        it.engine.answers.append("Once more.")
+        assert (await it.message(ECHO, messages=[asked, choice["message"], asked]))["content"] == "Once more."
 
 
 class TestChoice:
