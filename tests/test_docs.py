@@ -42,9 +42,10 @@ def test_every_command_is_in_both_readmes() -> None:
 def test_api_page_names_every_field_and_route() -> None:
     from tunechat.serve.api.schemas.chat import ChatRequest
     from tunechat.serve.api.schemas.completions import CompletionRequest
+    from tunechat.serve.api.schemas.messages import MessagesRequest
 
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    fields = {*ChatRequest.model_fields, *CompletionRequest.model_fields}
+    fields = {*ChatRequest.model_fields, *CompletionRequest.model_fields, *MessagesRequest.model_fields}
     assert [field for field in sorted(fields) if f"`{field}`" not in text] == []
     routes = re.findall(r'router\.(get|post)\("([^"]+)"', "".join(path.read_text() for path in API))
     assert len(routes) > 5
