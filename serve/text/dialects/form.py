@@ -19,6 +19,8 @@ class Form:
     blocks, and `gap` between text and the first. `key` names the arguments. With
     `infix`, a call is no object but a name and the arguments, with this between them.
 
+    `brief` says that models of the form were not trained to end their calls: what a schema leaves open gets a size.
+
     With `bare`, a turn that is calls and nothing else has no opener and no closer, and a block may hold several calls,
     with `between` between them.
     """
@@ -33,6 +35,7 @@ class Form:
     infix: str = ""
     listed: bool = False
     bare: bool = False
+    brief: bool = False
 
     @property
     def opener(self) -> str:

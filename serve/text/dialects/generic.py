@@ -12,7 +12,7 @@ from .form import Form
 from .history import as_plain_turns, in_system
 from .tool import Call, Tool, ToolChoice
 
-TAGGED = Form(("<tool_call>",), "</tool_call>", lead="\n", tail="\n", between="\n", gap="\n")
+TAGGED = Form(("<tool_call>",), "</tool_call>", lead="\n", tail="\n", between="\n", gap="\n", brief=True)
 RESULT = ("<tool_response>\n", "\n</tool_response>")
 
 _EXAMPLE = Call("function_name", '{"argument": "value"}')

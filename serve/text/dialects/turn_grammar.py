@@ -14,6 +14,7 @@ from functools import lru_cache
 from ..grammars.patterns import limits
 from ..grammars.schema import read_schema
 from ..grammars.structure import Structure, combined, json_rule, quoted
+from .brevity import brief
 from .form import Form
 from .reasoning import Reasoning, Thinking
 from .tool import Tool
@@ -140,7 +141,7 @@ class TurnGrammar:
         for index, tool in enumerate(tools):
             foot = self._marks(form.foot)
             rules.append(f"call_{index}: {self._marks(form.head(tool.name))} arguments_{index} {foot}")
-            rules.append(f"arguments_{index}: {arguments_rule(tool)}")
+            rules.append(f"arguments_{index}: {arguments_rule(tool, is_brief=form.brief)}")
         return rules
 
     def _several(self, expression: str, between: str, parallel: bool) -> str:
@@ -161,8 +162,8 @@ class TurnGrammar:
         return " ".join(f"<[{self.special[piece]}]>" if piece in names else quoted(piece) for piece in pieces if piece)
 
 
-def arguments_rule(tool: Tool) -> str:
-    """The expression for the arguments of a tool.
+def arguments_rule(tool: Tool, *, is_brief: bool = False) -> str:
+    """The expression for the arguments of a tool; with `is_brief`, what its schema leaves open gets a size.
 
     Raises InvalidRequest where its schema is wrong, and, for a strict tool, where it cannot be enforced.
     """
@@ -170,8 +171,13 @@ def arguments_rule(tool: Tool) -> str:
     schema = read_schema(tool.parameters, f"{tool.path}.parameters", lenient=lenient)
     if isinstance(schema, dict) and schema.get("properties") == {} and "additionalProperties" not in schema:
         schema = {**schema, "additionalProperties": False}
+    sized = json_rule(brief(schema)) if is_brief else ""
+    if sized and _compiles(sized):
+        return sized
     rule = json_rule(schema)
-    return json_rule({"type": "object"}) if lenient and not _compiles(rule) else rule
+    if not lenient or _compiles(rule):
+        return rule
+    return json_rule(brief({"type": "object"}) if is_brief else {"type": "object"})
 
 
 def _compiles(rule: str) -> bool:
