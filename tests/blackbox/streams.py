@@ -1,7 +1,8 @@
-"""Streams over bare sockets: clients that can die, freeze, or look at what is sent last."""
+"""Streams over bare sockets, for clients that can die, freeze, or look at what is sent last; and streams as bytes."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 from typing import Any
@@ -90,3 +91,36 @@ class Stream:
         """The errors among the events."""
         parsed = [json.loads(event) for event in self.events if event != b"[DONE]"]
         return [event["error"] for event in parsed if "error" in event]
+
+
+def stream_of(server: Server, path: str, body: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
+    connection = http.client.HTTPConnection(*server.address, timeout=60)
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response, response.read()
+    finally:
+        connection.close()
+
+
+def events_of(raw: bytes) -> list[bytes]:
+    """The events' data. Every event is one `data:` line and a blank one; comments are left out."""
+    events = []
+    assert raw.endswith(b"\n\n")
+    for event in raw.removesuffix(b"\n\n").split(b"\n\n"):
+        assert b"\n" not in event and b"\r" not in event
+        if not event.startswith(b":"):
+            assert event.startswith(b"data: ")
+            events.append(event.removeprefix(b"data: "))
+    return events
+
+
+def chunks_of(server: Server, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    response, raw = stream_of(server, path, body)
+    assert response.status == 200
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["x-request-id"].startswith("req_")
+    *chunks, end = events_of(raw)
+    assert end == b"[DONE]"
+    return [json.loads(chunk) for chunk in chunks]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tunechat.tests.blackbox.server import MODEL, Server
+from tunechat.tests.blackbox.streams import chunks_of, events_of, stream_of
 
 pytestmark = pytest.mark.usefixtures("healthy")
 
@@ -22,39 +23,6 @@ CHAT: dict[str, Any] = {
     "stream": True,
 }
 TEXT: dict[str, Any] = {"model": MODEL, "prompt": "One, two,", "temperature": 0, "max_tokens": 6, "stream": True}
-
-
-def stream_of(server: Server, path: str, body: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection(*server.address, timeout=60)
-    try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return response, response.read()
-    finally:
-        connection.close()
-
-
-def events_of(raw: bytes) -> list[bytes]:
-    """The events' data. Every event is one `data:` line and a blank one; comments are left out."""
-    events = []
-    assert raw.endswith(b"\n\n")
-    for event in raw.removesuffix(b"\n\n").split(b"\n\n"):
-        assert b"\n" not in event and b"\r" not in event
-        if not event.startswith(b":"):
-            assert event.startswith(b"data: ")
-            events.append(event.removeprefix(b"data: "))
-    return events
-
-
-def chunks_of(server: Server, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    response, raw = stream_of(server, path, body)
-    assert response.status == 200
-    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert response.headers["cache-control"] == "no-cache"
-    assert response.headers["x-request-id"].startswith("req_")
-    *chunks, end = events_of(raw)
-    assert end == b"[DONE]"
-    return [json.loads(chunk) for chunk in chunks]
 
 
 def check_heads(chunks: list[dict[str, Any]], prefix: str, kind: str) -> None:
