@@ -198,7 +198,6 @@ class Settings(BaseModel):
     tool_policies: Policies = Field(
         default={},
         max_length=256,
-        repr=False,
         description="Permissions of single API keys, in place of `tool_permissions`: a table of lists, or JSON. Rules "
         "of `tool_permissions` that say never hold for every key.",
     )
@@ -223,6 +222,10 @@ class Settings(BaseModel):
     @property
     def plain_admin_keys(self) -> tuple[str, ...]:
         return tuple(key.get_secret_value() for key in self.admin_keys)
+
+    @property
+    def plain_tool_policies(self) -> dict[str, tuple[str, ...]]:
+        return {key.get_secret_value(): rules for key, rules in self.tool_policies.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
 
     if settings.tool_dialect is not None and settings.tool_dialect not in NAMES:
         raise ConfigError(f"tool_dialect is {settings.tool_dialect!r}; it must be one of {', '.join(NAMES)}.")
-    if strangers := set(settings.tool_policies) - {*settings.plain_api_keys, *settings.plain_admin_keys}:
+    if strangers := set(settings.plain_tool_policies) - {*settings.plain_api_keys, *settings.plain_admin_keys}:
         raise ConfigError(f"tool_policies has {len(strangers)} keys that are none of api_keys and admin_keys.")
     source = parse_source(settings.model)
     named = isinstance(source, HubSource | PackageSource)
@@ -117,7 +117,7 @@ def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
         max_upload_bytes=settings.max_upload_bytes,
         tool_dialect=settings.tool_dialect,
         server_tools=settings.server_tools,
-        tool_policies=dict(settings.tool_policies),
+        tool_policies=settings.plain_tool_policies,
         insecure=insecure,
         allowed_hosts=settings.allowed_hosts,
         max_body_bytes=settings.max_body_bytes,

@@ -117,10 +117,19 @@ def test_unusable_key_is_refused_and_never_repeated(key: str) -> None:
 
 
 def test_keys_are_hidden_in_every_text(home: Path) -> None:
-    settings = load({"api_keys": None}, environ(home, api_keys="first-secret, second-secret")).settings
+    policies = '{"first-secret": ["now=never"], "second-secret": []}'
+    variables = environ(home, api_keys="first-secret, second-secret", tool_policies=policies)
+    settings = load({"api_keys": None}, variables).settings
     assert settings.plain_api_keys == ("first-secret", "second-secret")
+    assert settings.plain_tool_policies == {"first-secret": ("now=never",), "second-secret": ()}
     for text in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
         assert "secret" not in text.replace("SecretStr", "")
+
+
+@pytest.mark.parametrize("value", ["a-secret-key=never", "[]", '{"a-secret-key": 1}', '{"a-secret-key": {}}', "{"])
+def test_policies_that_are_no_table_are_refused_and_never_repeated(value: str) -> None:
+    message = failure({"tool_policies": value})
+    assert message.startswith("tool_policies: ") and "secret" not in message
 
 
 def test_settings_are_frozen(home: Path) -> None:

@@ -52,6 +52,20 @@ def test_cut_text_is_a_beginning_of_the_text(text: str, room: int) -> None:
         assert kept == whole and len(whole.encode()) <= room
 
 
+def test_the_limit_that_leaves_no_room_is_named() -> None:
+    now = 0.0
+    spending = Spending(Budget(rounds=1, calls=2, seconds=3, output_bytes=4), clock=lambda: now)
+    assert spending.limit is None
+    spending.take_output("12345")
+    assert spending.limit == "output_bytes"
+    now = 3.0
+    assert spending.limit == "seconds"
+    spending.calls = 2
+    assert spending.limit == "calls"
+    spending.begin_round()
+    assert spending.limit == "rounds"
+
+
 def test_usage_is_json() -> None:
     spending = Spending()
     spending.begin_call()

@@ -95,3 +95,19 @@ def test_only_ask_can_be_changed_by_an_answer() -> None:
     assert answered(ask, None).by == "nobody" and not answered(ask, None).allowed
     never = Decision(NEVER, False)
     assert answered(never, True) == never
+
+
+@pytest.mark.parametrize(
+    ("rules", "default", "excluded"),
+    [
+        ([], NEVER, True),
+        ([], ASK, False),
+        (["x=never"], ALWAYS, True),
+        (["*=never", "x=ask"], ALWAYS, False),
+        (["x=never", "x(a=1)=always"], ALWAYS, False),
+        (["x=never", "y(a=1)=always"], ALWAYS, True),
+        (["x=never", "x(a=1)=never"], ALWAYS, True),
+    ],
+)
+def test_a_tool_is_excluded_where_no_call_of_it_can_run(rules: list[str], default: Permission, excluded: bool) -> None:
+    assert Policy.parse(rules).excludes("x", default) is excluded

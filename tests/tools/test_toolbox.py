@@ -9,7 +9,7 @@ import pytest
 from tunechat.serve.contract.errors import NotFound
 from tunechat.tools.budgets import Spending
 from tunechat.tools.permissions import Policy
-from tunechat.tools.records import Decision, Status, ToolCall
+from tunechat.tools.records import Decision, Status, ToolCall, ToolResult
 from tunechat.tools.toolbox import text_of
 
 Make = Callable[..., Any]
@@ -100,6 +100,19 @@ async def test_a_slow_tool_is_stopped(workbench: Make) -> None:
     bench = workbench(call_seconds=0.05)
     result = await bench.box.run(call("slow", text="a"))
     assert result.status is Status.TIMEOUT and bench.cancelled == ["a"]
+
+
+async def test_results_are_told_as_they_come(workbench: Make) -> None:
+    bench = workbench(call_seconds=0.05)
+    told: list[str] = []
+
+    async def tell(result: ToolResult) -> None:
+        told.append(result.id)
+
+    calls = [ToolCall("1", "slow", {"text": "a"}), ToolCall("2", "echo", {"text": "x"}), ToolCall("3", "unknown")]
+    results = await bench.box.run_all(calls, told=tell)
+    assert [result.id for result in results] == ["1", "2", "3"]
+    assert told[-1] == "1" and sorted(told) == ["1", "2", "3"]
 
 
 async def test_a_thousand_calls_of_one_turn_end_at_the_limit(workbench: Make) -> None:

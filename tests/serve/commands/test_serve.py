@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tunechat.serve.commands.serve import api_settings
+from tunechat.serve.commands.serve import api_settings, tool_opener
 from tunechat.serve.commands.starting import engine_options
+from tunechat.serve.contract.errors import ConfigError
 from tunechat.serve.settings import Settings, SettingsError
 
 from .conftest import Done
@@ -71,6 +72,26 @@ def test_what_cannot_be_served_is_one_line_and_starts_nothing(
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert not home.exists()
+
+
+def test_policies_are_of_keys_that_there_are(home: Path) -> None:
+    settings = Settings(home=home, api_keys=(KEY,), server_tools="now, f*", tool_policies={KEY: "now=never"})
+    told = api_settings(settings, insecure=False)
+    assert (told.server_tools, told.tool_policies) == (("now", "f*"), {KEY: ("now=never",)})
+    stranger = Settings(home=home, api_keys=(KEY,), tool_policies={"another-long-key": ()})
+    with pytest.raises(ConfigError) as error:
+        api_settings(stranger, insecure=False)
+    assert "another" not in error.value.message
+
+
+async def test_the_toolbox_is_the_settings(home: Path) -> None:
+    assert tool_opener(Settings(home=home)) is None
+    with pytest.raises(ConfigError):
+        tool_opener(Settings(home=home, server_tools="now", tool_permissions="now"))
+    opener = tool_opener(Settings(home=home, server_tools="now", tool_permissions="now=never", tool_calls=3))
+    assert opener is not None
+    async with opener() as box:
+        assert box.budget.calls == 3 and "now" in box.registry and box.policy.excludes("now")
 
 
 def test_api_gets_the_settings(home: Path) -> None:

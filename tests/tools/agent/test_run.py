@@ -107,6 +107,16 @@ async def test_a_model_that_calls_for_ever_is_stopped(workbench: Make) -> None:
         await steps(lambda body: Turn(calls=(("echo", {"text": "x"}),)), workbench(rounds=2), ["echo"])
 
 
+async def test_a_model_can_be_made_to_call_first(workbench: Make) -> None:
+    bench = workbench()
+    script = in_order(Turn(calls=(("echo", {"text": "x"}),)), Turn("done"))
+    with scripted_model(script) as model:
+        async with opened_chat("tiny", f"{model.url}/v1", max_retries=0) as chat:
+            taken = [step async for step in run_agent(chat, bench.box, ["echo"], "question", must_call=True)]
+        assert [body.get("tool_choice") for body in model.requests] == ["required", None]
+    assert of(Finished, taken)[0].text.strip() == "done"
+
+
 async def test_many_calls_of_one_turn_end_at_the_limit(workbench: Make) -> None:
     bench = workbench(calls=4)
     taken, _ = await steps(in_order(Turn(calls=(("echo", {"text": "x"}),) * 40), Turn("ok")), bench, ["echo"])
