@@ -76,7 +76,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine serves, constant from ready to death. `entry` is the folder of the prepared base.
 
     `adapter_slots` adapters can be in one batch, of ranks up to `max_adapter_rank`; `adapter_bytes` bounds those that
-    are kept in memory.
+    are kept in memory. `hidden_size` is the number of an embedding's dimensions.
     """
 
     model: str
@@ -97,6 +97,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     adapter_slots: int = 0
     adapter_bytes: int = 0
     max_adapter_rank: int = 0
+    hidden_size: int = 0
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -118,7 +119,8 @@ class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
 
     `finish` is "stop" (a stop token, which is not among `tokens`, or a grammar that is complete) or "length".
     `prompt_tokens` and `cached_tokens` are set on every output. `prompt_logprobs` come once, with the first output: one
-    entry a prompt token, None for the first.
+    entry a prompt token, None for the first. `embedding` comes with the last output of a pooled sequence: the mean of
+    the hidden states of all prompt tokens after the last norm, float32 little-endian [hidden_size].
     """
 
     sequence: str
@@ -130,6 +132,7 @@ class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorRecord | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    embedding: bytes | None = None
 
 
 class StepOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -167,7 +170,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     those that were read before; `adapter_loads` and `adapter_evictions` are the sums of all, of removed ones too, and
     `adapter_installs` counts moves into a slot.
     `grammars_refused` and `grammars_reused` count sequences whose grammar could not be used, or was compiled already;
-    `running_grammars` those that run with one. `late_masks` counts tokens that had to wait for their grammar's mask beyond their step.
+    `running_grammars` those that run with one. `late_masks` counts tokens that had to wait for their grammar's mask
+    beyond their step.
     """
 
     running: int = 0

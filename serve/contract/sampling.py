@@ -14,7 +14,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     text does not depend on what else is in the batch. `logprobs` is how many alternatives to report beside the chosen
     token, None for no logprobs at all. `stop_token_ids` end the sequence and are not part of the text. `grammar` is a
     whole grammar of llguidance, as its `grammar_from_json_schema` and the like give it, and the generated text is a
-    sentence of it; "" lets the model write what it likes.
+    sentence of it; "" lets the model write what it likes. `pooled` asks for the prompt's embedding; it goes with
+    `max_tokens` 0.
     """
 
     max_tokens: int
@@ -32,6 +33,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     prompt_logprobs: int | None = None
     stop_token_ids: tuple[int, ...] = ()
     grammar: str = ""
+    pooled: bool = False
 
     @property
     def is_greedy(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,8 @@ class Batch:
 
     `tokens`, `positions` and `sequences` (which row of `block_tables` a token belongs to) are int32 [T]; `slots` int64
     [T] is where a token's key and value go (block * block_size + offset); `block_tables` int32 [S, B], -1 past a
-    sequence's last block; `logit_rows` int64 [L] are the tokens whose logits are wanted; `adapters` is None when
-    the whole batch is for the base.
+    sequence's last block; `logit_rows` int64 [L] are the tokens whose logits are wanted, and `hidden_rows` int64 [H]
+    those whose last hidden states are; `adapters` is None when the whole batch is for the base.
     """
 
     tokens: NDArray[np.int32]
@@ -53,6 +53,7 @@ class Batch:
     block_tables: NDArray[np.int32]
     logit_rows: NDArray[np.int64]
     adapters: AdapterGroups | None = None
+    hidden_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def size(self) -> int:

@@ -66,15 +66,25 @@ class CompactModel:
         if CompiledLayers.can_run(self.decoder, self._layers, device, cache_dtype):
             self._compiled = CompiledLayers(self.decoder, self._layers, (self._cosines, self._sines))
 
+    @property
+    def hidden_size(self) -> int:
+        return self.decoder.hidden_size
+
     def forward(self, batch: DeviceBatch, cache: KVCache) -> Tensor:
         """Logits float32 [len(logit_rows), vocab]; keys and values of all tokens are in the cache afterwards."""
+        return self.forward_pooled(batch, cache)[0]
+
+    def forward_pooled(self, batch: DeviceBatch, cache: KVCache) -> tuple[Tensor, Tensor]:
+        """The same, and the hidden states after the last norm, float32 [len(hidden_rows), hidden_size]."""
         hidden = self._embedding.lookup(batch.tokens)
         run = self._run_layers if self._compiled is None else self._compiled.run
         delta = run(hidden, batch, cache)
-        rows = batch.logit_rows
-        last = add_rms_norm(hidden[rows], delta[rows], self._norm, self.decoder.norm_eps)
+        last, pooled = (
+            add_rms_norm(hidden[rows], delta[rows], self._norm, self.decoder.norm_eps)
+            for rows in (batch.logit_rows, batch.hidden_rows)
+        )
         deltas = batch.head_deltas(len(self.sites) - 1) if batch.head_deltas is not None else None
-        return product(last, self._head, None, deltas).float()
+        return product(last, self._head, None, deltas).float(), pooled.float()
 
     def _run_layers(self, hidden: Tensor, batch: DeviceBatch, cache: KVCache) -> Tensor:
         """Passes `hidden` [t, hidden_size] through all layers, in place, but for the last delta, which it gives."""

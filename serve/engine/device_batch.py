@@ -25,6 +25,7 @@ class DeviceBatch:
     slots: Tensor
     block_tables: Tensor
     logit_rows: Tensor
+    hidden_rows: Tensor
     longest_run: int
     deltas: DeltasAt | None = None
     head_deltas: DeltasAt | None = None
@@ -44,6 +45,7 @@ class DeviceBatch:
             torch.from_numpy(batch.slots).to(device),
             torch.from_numpy(batch.block_tables).contiguous().to(device),
             torch.from_numpy(batch.logit_rows).to(device),
+            torch.from_numpy(batch.hidden_rows).to(device),
             int(np.bincount(batch.sequences).max()),
             deltas,
             head_deltas,

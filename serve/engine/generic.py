@@ -37,12 +37,14 @@ _ROPE_BY_LENGTH = {"dynamic", "longrope"}
 class PagedState:
     """What the attention of the step under way reads; one object shared by all attention modules of a model.
 
-    Without a batch the attention only measures: it notes the shapes of keys and values, by layer.
+    Without a batch the attention only measures: it notes the shapes of keys and values, by layer. `hidden` is what the
+    last norm gave, [1, t, hidden_size].
     """
 
     batch: DeviceBatch | None = None
     cache: KVCache | None = None
     shapes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    hidden: Tensor | None = None
 
 
 class AdaptedLinear(Linear4bit):
@@ -78,11 +80,17 @@ class GenericModel:
         self._place_adapters()
         for module in _attention_modules(self._model):
             module.tunechat_state = self._state  # type: ignore[assignment]
+        self.hidden_size = int(self._model.get_output_embeddings().in_features)
+        self._model.base_model.register_forward_hook(self._note_hidden)
         self.cache_shape = self._measured_shape(architecture_of(entry.config), cache_dtype)
         self._check_against_eager(architecture_of(entry.config))
 
     def forward(self, batch: DeviceBatch, cache: KVCache) -> Tensor:
         """Logits float32 [len(logit_rows), vocab]; keys and values of all tokens are in the cache afterwards."""
+        return self.forward_pooled(batch, cache)[0]
+
+    def forward_pooled(self, batch: DeviceBatch, cache: KVCache) -> tuple[Tensor, Tensor]:
+        """The same, and the hidden states after the last norm, float32 [len(hidden_rows), hidden_size]."""
         self._state.batch, self._state.cache = batch, cache
         try:
             output = self._model(
@@ -93,8 +101,14 @@ class GenericModel:
             )
         finally:
             self._state.batch = self._state.cache = None
+            hidden, self._state.hidden = self._state.hidden, None
+        if hidden is None:
+            raise RuntimeError("the model gave no hidden states")
         logits: Tensor = output.logits[0]
-        return logits.float()
+        return logits.float(), hidden[0, batch.hidden_rows].float()
+
+    def _note_hidden(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        self._state.hidden = output[0]
 
     def _place_adapters(self) -> None:
         """Tells every linear module that an adapter can change which site it is."""

@@ -63,7 +63,8 @@ Inbox = SimpleQueue[ToEngine | AdapterRead | GrammarCompiled]
 
 
 class Runner(AdapterDevice, Protocol):
-    """The device side, as the loop sees it: `forward` gives float32 [L, vocab], valid until it is called again."""
+    """The device side, as the loop sees it: `forward` gives float32 [L, vocab], valid until it is called again;
+    `forward_pooled` also float32 [H, hidden_size]."""
 
     block_size: int
     blocks: int
@@ -73,7 +74,12 @@ class Runner(AdapterDevice, Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def hidden_size(self) -> int: ...
+
     def forward(self, batch: Batch) -> torch.Tensor: ...
+
+    def forward_pooled(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]: ...
 
     def grammar_tokenizer(self) -> LLTokenizer: ...
 
@@ -259,9 +265,13 @@ class Engine:
         """What the plan gave; None if memory did not suffice, and the next plan will be a smaller one."""
         try:
             started = time.monotonic()
-            logits = self._runner.forward(self._assemble(plan))
+            batch, hidden = self._assemble(plan), None
+            if len(batch.hidden_rows):
+                logits, hidden = self._runner.forward_pooled(batch)
+            else:
+                logits = self._runner.forward(batch)
             await_masks(plan, time.monotonic() - started)
-            results = sample(plan, logits)
+            results = sample(plan, logits, hidden)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

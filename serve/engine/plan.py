@@ -7,6 +7,7 @@ from collections.abc import Sequence as Sequences
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .batch import AdapterGroups, Batch
 from .block_tables import BlockTables
@@ -38,13 +39,19 @@ class Work:
             return range(0)
         return range(max(self.start, len(done) - 1), min(self.end, self.sequence.prompt_length - 1))
 
+    @property
+    def hidden_rows(self) -> int:
+        """How many of its tokens' hidden states are wanted: all or none."""
+        return self.count if self.sequence.params.pooled else 0
+
 
 Plan = tuple[Work, ...]
 
 
 def assemble(plan: Plan, tables: BlockTables, block_size: int, slot_of: Mapping[str, int]) -> Batch:
     """The packed row of a plan's tokens. Logits are wanted, work by work, for its `prompt_rows`, then for its last
-    token if it `samples`. `slot_of` gives the slot of every adapter that the plan uses."""
+    token if it `samples`; hidden states for its `hidden_rows`. `slot_of` gives the slot of every adapter that the plan
+    uses."""
     works = len(plan)
     counts = np.fromiter((work.count for work in plan), np.int32, works)
     starts = np.fromiter((work.start for work in plan), np.int32, works)
@@ -62,6 +69,7 @@ def assemble(plan: Plan, tables: BlockTables, block_size: int, slot_of: Mapping[
         block_tables=tables.gather(rows),
         logit_rows=np.array(_logit_rows(plan, offsets), dtype=np.int64),
         adapters=_adapter_groups(plan, offsets, slot_of),
+        hidden_rows=_hidden_rows(plan, offsets),
     )
 
 
@@ -78,6 +86,11 @@ def _logit_rows(plan: Plan, offsets: Sequences[int]) -> list[int]:
         if work.samples:
             wanted.append(offset + work.count - 1)
     return wanted
+
+
+def _hidden_rows(plan: Plan, offsets: Sequences[int]) -> NDArray[np.int64]:
+    rows = [np.arange(at, at + work.hidden_rows) for work, at in zip(plan, offsets, strict=True) if work.hidden_rows]
+    return np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
 
 
 def _adapter_groups(plan: Plan, offsets: Sequences[int], slot_of: Mapping[str, int]) -> AdapterGroups | None:

@@ -120,6 +120,7 @@ def load_model(options: EngineOptions, send: Send) -> tuple[Runner, EngineInfo]:
         adapter_slots=runner.adapter_slots,
         adapter_bytes=runner.adapter_bytes,
         max_adapter_rank=options.max_adapter_rank,
+        hidden_size=runner.hidden_size,
     )
 
 

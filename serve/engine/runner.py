@@ -70,6 +70,10 @@ class Runner:
         return self.entry.manifest.vocab_size
 
     @property
+    def hidden_size(self) -> int:
+        return self._model.hidden_size
+
+    @property
     def cache_bytes(self) -> int:
         return self._cache.nbytes
 
@@ -88,7 +92,12 @@ class Runner:
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Logits float32 [len(batch.logit_rows), vocab]."""
-        return self._model.forward(DeviceBatch.of(batch, self.device, self._slots), self._cache)
+        return self.forward_pooled(batch)[0]
+
+    @torch.inference_mode()
+    def forward_pooled(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same, and the hidden states after the last norm, float32 [len(batch.hidden_rows), hidden_size]."""
+        return self._model.forward_pooled(DeviceBatch.of(batch, self.device, self._slots), self._cache)
 
     @torch.inference_mode()
     def read_adapter(self, ref: AdapterRef, folder: Path) -> PackedAdapter:

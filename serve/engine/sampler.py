@@ -30,7 +30,8 @@ class Sampled:
     """What one piece of work gave: perhaps a token, perhaps log-probabilities of prompt tokens, or an error.
 
     `forced` are tokens for which its grammar left no choice, instead of `token`. `is_late` says that a token was due
-    and could not be chosen, because its grammar had no mask to give.
+    and could not be chosen, because its grammar had no mask to give. `hidden` are its tokens' hidden states, where they
+    are pooled.
     """
 
     token: int | None = None
@@ -39,20 +40,28 @@ class Sampled:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     error: ErrorRecord | None = None
     is_late: bool = False
+    hidden: NDArray[np.float32] | None = None
 
 
 _NOTHING = Sampled()
 
 
-def sample(plan: Plan, logits: torch.Tensor) -> list[Sampled]:
-    """One result a work of `plan`, from the logits of the rows that its batch asked for, float32 [L, vocab].
+def sample(plan: Plan, logits: torch.Tensor, hidden: torch.Tensor | None = None) -> list[Sampled]:
+    """One result a work of `plan`, from the logits of the rows that its batch asked for, float32 [L, vocab], and the
+    hidden states that it asked for, float32 [H, hidden_size].
 
     Rows do not influence each other. A row with NaN, or without a finite largest value, gives its own sequence an
     error. `logits` is only read.
     """
     rows = Rows(logits)
+    states = None if hidden is None else hidden.cpu().numpy()
+    first = 0
     results = []
     for work in plan:
+        if work.hidden_rows and states is not None:
+            results.append(_pooled(states[first : first + work.hidden_rows]))
+            first += work.hidden_rows
+            continue
         if not work.samples and not work.prompt_rows:
             results.append(_NOTHING)
             continue
@@ -61,6 +70,10 @@ def sample(plan: Plan, logits: torch.Tensor) -> list[Sampled]:
         except FloatingPointError:
             results.append(Sampled(error=_NOT_FINITE))
     return results
+
+
+def _pooled(states: NDArray[np.float32]) -> Sampled:
+    return Sampled(hidden=states) if np.isfinite(states).all() else Sampled(error=_NOT_FINITE)
 
 
 def _sample(work: Work, rows: Rows) -> Sampled:

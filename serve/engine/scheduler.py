@@ -221,8 +221,9 @@ class Scheduler:
                 coming.add(key)
 
     def _find_cached(self, sequence: Sequence) -> list[int]:
-        """Cached blocks that it begins with; never all of it, for the last token's logits must be computed."""
-        if not self.pool.is_caching:
+        """Cached blocks that it begins with; never all of it, for the last token's logits must be computed. None of it
+        where all hidden states are wanted."""
+        if not self.pool.is_caching or sequence.params.pooled:
             return []
         reusable = sequence.length - 1
         if sequence.prompt_logprobs is not None:
@@ -235,7 +236,7 @@ class Scheduler:
 
     def _is_coming(self, sequence: Sequence, cached: list[int], coming: set[BlockKey]) -> bool:
         """Whether a running sequence is about to compute the very block that this one would compute first."""
-        if not coming or sequence.prompt_logprobs is not None:
+        if not coming or sequence.prompt_logprobs is not None or sequence.params.pooled:
             return False
         if (len(cached) + 1) * self.pool.block_size >= sequence.length:
             return False
@@ -284,6 +285,8 @@ class Scheduler:
         # Without its logits the last token counts as not computed: it is, once more, in the next step.
         sequence.computed = work.end - result.is_late
         self._register(sequence)
+        if result.hidden is not None:
+            sequence.pool(result.hidden)
         if sequence.prompt_logprobs is not None:
             sequence.prompt_logprobs.extend(result.prompt_logprobs)
         if result.is_late and sequence.grammar is not None:
@@ -336,6 +339,7 @@ class Scheduler:
             error=error,
             prompt_tokens=sequence.prompt_length,
             cached_tokens=sequence.cached_tokens or 0,
+            embedding=None if finish is None else sequence.embedding,
         )
 
     def _register(self, sequence: Sequence) -> None:

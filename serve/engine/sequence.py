@@ -24,7 +24,8 @@ class Sequence:
     tables, and its first `registered` blocks can be found in the prefix cache, the last of them as `parent`.
     `adapters` are the digests of those it uses, ascending. `waits_for_adapters` says that others had what it needs when
     it was last looked at, and that only sequences with adapters can take that from it. `grammar` belongs to the
-    generated tokens: it stays where it is when what was computed is lost.
+    generated tokens: it stays where it is when what was computed is lost. `pooled` is the sum of the hidden states of
+    the computed tokens, where that is wanted.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Sequence:
     prompt_logprobs: list[TokenLogprob | None] | None = None
     has_reported: bool = False
     grammar: Constraint | None = None
+    pooled: NDArray[np.float64] | None = None
 
     @staticmethod
     def of(submit: Submit, arrival: int) -> Sequence:
@@ -109,12 +111,28 @@ class Sequence:
         if self.grammar is not None:
             self.grammar.advance(token)
 
+    def pool(self, states: NDArray[np.float32]) -> None:
+        """Add the hidden states of tokens, float32 [n, hidden_size].
+
+        One after the other, from the first token to the last: so the sum does not depend on how the prompt was cut.
+        """
+        if self.pooled is None:
+            self.pooled = np.zeros(states.shape[1], dtype=np.float64)
+        for state in states:
+            self.pooled += state
+
+    @property
+    def embedding(self) -> bytes | None:
+        """The mean over the prompt of what was pooled, float32 little-endian."""
+        return None if self.pooled is None else (self.pooled / self.prompt_length).astype("<f4").tobytes()
+
     def block_key(self, index: int, parent: int | Namespace, block_size: int) -> BlockKey:
         """The key of its block number `index`, which must be full, after the block that `parent` names."""
         return BlockKey(parent, self.tokens[index * block_size : (index + 1) * block_size].tobytes())
 
     def enter(self, epoch: int) -> None:
         """Share blocks only with what is computed in this epoch; for a sequence of which nothing is computed."""
+        self.pooled = None
         self.namespace = self.parent = self.namespace._replace(epoch=epoch)
 
     def reset(self) -> None:

@@ -65,4 +65,5 @@ class OutputStream:
             stop_token=latest.stop_token,
             prompt_tokens=latest.prompt_tokens,
             cached_tokens=latest.cached_tokens,
+            embedding=latest.embedding,
         )

@@ -116,7 +116,7 @@ class ToyRunner:
         self.blocks, self.block_size = blocks, block_size
         self.context_length, self.max_batch_tokens = context_length, max_tokens
         self.adapter_slots, self.adapter_bytes = adapter_slots, adapter_bytes
-        self.vocab_size = VOCAB
+        self.vocab_size, self.hidden_size = VOCAB, 5
         self.memory = np.full((blocks * block_size, 3), -1, dtype=np.int32)
         self.steps = 0
         self.sizes: list[int] = []
@@ -168,6 +168,11 @@ class ToyRunner:
         self.memory[batch.slots, 2] = changed
         rows = [self._logits(batch, row, row in poisoned) for row in batch.logit_rows.tolist()]
         return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, VOCAB), dtype=np.float32))
+
+    def forward_pooled(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.forward(batch)
+        states = [self._logits(batch, row, False)[: self.hidden_size] for row in batch.hidden_rows.tolist()]
+        return logits, torch.from_numpy(np.stack(states))
 
     def _logits(self, batch: Batch, row: int, is_poisoned: bool) -> NDArray[np.float32]:
         if is_poisoned:
