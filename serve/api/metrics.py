@@ -50,6 +50,9 @@ class Metrics:
             registry=self._registry,
         )
         self._tokens = Counter("tunechat_tokens", "Tokens read and written.", ("kind",), registry=self._registry)
+        self._tool_calls = Counter(
+            "tunechat_tool_calls", "Calls of tools that the server ran.", ("tool", "status"), registry=self._registry
+        )
         build = Info("tunechat_build", "What is running.", registry=self._registry)
         build.info({"version": version})
         self._registry.register(_EngineCollector(engine))
@@ -73,6 +76,9 @@ class Metrics:
     def watch_adapters(self, served: Served) -> None:
         """Reports, at each scrape, where the adapters are that `served` gives."""
         self._registry.register(ResidencyCollector(self._engine, served))
+
+    def tool_called(self, tool: str, status: str) -> None:
+        self._tool_calls.labels(tool, status).inc()
 
     def first_token(self, seconds: float) -> None:
         self._first_token.observe(seconds)

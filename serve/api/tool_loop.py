@@ -19,15 +19,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 from ...tools.budgets import Spending
 from ...tools.errors import ToolFailed
 from ...tools.records import Status, ToolCall, ToolResult
 from ..contract.errors import ContextLengthExceeded
-from ..text.dialects import CallArguments, CallEnd, CallStart
 from .channel import Channel
 from .context import RequestContext
 from .errors import GenerationTimeout
@@ -35,13 +32,12 @@ from .events import Event, Finished, Usage
 from .gateway import Answer, Gateway
 from .generation import Generation
 from .planning import ChatPlan, plan_chat
-from .schemas.chat import CalledFunction, ChatRequest, Message, readable
-from .schemas.chat import ToolCall as WrittenCall
+from .schemas.chat import ChatRequest
 from .served import ServedModel
 from .server_tools import ServerCalls
 from .tool_steps import AnswerPart, ToolCalled, ToolReturned, ToolsSpent
-from .turn_events import MadeCall, Turn, TurnPart, turn_events
-from .turns import read_choice
+from .tool_turns import ClientParts, history, later_choice
+from .turn_events import MadeCall, Turn, turn_events
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +83,7 @@ class ToolLoop:
         self._messages = list(calls.body.messages)
         self._spending = Spending(calls.box.budget)
         self._limit: str | None = None
+        self._has_failed = False
         self._steps = 0
         self._turns = 0
         self._round = 0
@@ -101,7 +98,7 @@ class ToolLoop:
         """Returns when the model has begun or after `limit` seconds. Raises what the request was refused for."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._begun.wait(), limit)
-        if self._task.done():
+        if self._has_failed or self._task.done():
             await self._channel.wait()
 
     async def parts(self) -> AsyncIterator[AnswerPart]:
@@ -111,6 +108,7 @@ class ToolLoop:
 
     def fail(self, error: Exception) -> None:
         """Ends the answer with `error`, now."""
+        self._has_failed = True
         self._channel.fail(error)
         self._begun.set()
 
@@ -146,7 +144,7 @@ class ToolLoop:
             results = await self._run_calls(mine)
             if len(mine) < len(turn.calls):
                 return "tool_calls"
-            self._messages += _history(turn, results)
+            self._messages += history(turn, results)
             plan = await self._next_plan()
         return "length"
 
@@ -154,7 +152,7 @@ class ToolLoop:
         body = self._calls.body
         generation = self._gateway.begin(self._context, plan.sequences, body.cache_salt, self._model, turn=self._turns)
         self._round, self._turns = self._turns, self._turns + 1
-        turn, client = Turn(), _ClientParts(self._calls.names)
+        turn, client = Turn(), ClientParts(self._calls.names)
         try:
             async for part in turn_events(self._noticed(generation), plan.turn.make_parser):
                 if isinstance(part, Finished):
@@ -197,6 +195,7 @@ class ToolLoop:
         steps = {call.id: await self._show(call) for call in made}
 
         async def told(result: ToolResult) -> None:
+            self._gateway.metrics.tool_called(result.name, str(result.status))
             log.info(
                 "tool call",
                 extra={
@@ -254,55 +253,3 @@ class ToolLoop:
         return await asyncio.to_thread(
             plan_chat, body, gateway.text, gateway.dialect, gateway.settings, gateway.context_length
         )
-
-
-class _ClientParts:
-    """What a client sees of one turn: all but the calls that the server runs, with its own calls numbered from 0."""
-
-    def __init__(self, hidden: frozenset[str]) -> None:
-        self._hidden = hidden
-        self._is_hidden = False
-        self._index = -1
-
-    def of(self, part: TurnPart) -> TurnPart | None:
-        event = part.event
-        if not isinstance(event, CallStart | CallArguments | CallEnd):
-            return part
-        if isinstance(event, CallStart):
-            self._is_hidden = event.name in self._hidden
-            self._index += not self._is_hidden
-        return None if self._is_hidden else replace(part, event=replace(event, index=self._index))
-
-
-def later_choice(body: ChatRequest, withdrawn: frozenset[str]) -> Any:
-    """The `tool_choice` of every turn but the first: a call that had to be made has been made by then.
-
-    A model that must call again in every turn would never answer. `withdrawn` are tools that it may not call any more.
-    """
-    value = body.tool_choice
-    names = [tool["function"]["name"] for tool in body.tools or ()]
-    kept = read_choice(value).names if isinstance(value, Mapping) and value.get("type") == "allowed_tools" else None
-    left = [name for name in names if name not in withdrawn and (kept is None or name in kept)]
-    if not left:
-        return "none"
-    if len(left) == len(names):
-        return "auto"
-    tools = [{"type": "function", "function": {"name": name}} for name in left]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": tools}}
-
-
-def _history(turn: Turn, results: Sequence[ToolResult]) -> list[Message]:
-    """A turn and the results of its calls, as the model reads them next. None of it is checked as a client's is."""
-    calls = [
-        WrittenCall.model_construct(
-            id=call.id,
-            type="function",
-            function=CalledFunction.model_construct(name=call.name, arguments=readable(call.arguments)),
-        )
-        for call in turn.calls
-    ]
-    answer = Message.model_construct(
-        role="assistant", content=turn.text or None, reasoning_content=turn.reasoning or None, tool_calls=calls
-    )
-    told = [Message.model_construct(role="tool", tool_call_id=one.id, content=one.content) for one in results]
-    return [answer, *told]

@@ -85,6 +85,8 @@ class TestAnswer:
         step = (await it.message(ECHO))["tunechat"]["steps"][0]
         (line,) = it.work.audited
         assert (line["id"], line["tool"], line["status"]) == (step["tool_call"]["id"], "echo", "ok")
+        counted = (await it.served.client.get("/metrics")).text
+        assert 'tunechat_tool_calls_total{status="ok",tool="echo"} 1.0' in counted
 
 
 class TestStream:
@@ -285,6 +287,15 @@ class TestLeaving:
         it.served.gateway.drain.begin()
         gate.set()
         assert (await request)["content"].endswith("It is xxx.")
+
+    @pytest.mark.parametrize("streaming", [True, False])
+    async def test_one_that_has_not_begun_is_told_so(self, bench: Make, streaming: bool) -> None:
+        it = await bench(*ANSWERS, engine={"gates": {0: asyncio.Event()}})
+        request = asyncio.create_task(it.served.client.post(URL, json=chat(tools=[ECHO], stream=streaming)))
+        await it.engine.until_waiting(1)
+        it.served.gateway.drain.begin()
+        response = await asyncio.wait_for(request, 10)
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "shutting_down")
 
     async def test_the_end_of_its_grace_stops_the_tools(self, bench: Make) -> None:
         it = await bench(made("slow", text="a"))
