@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from ..text.model_text import ModelText
-from . import adapters, chat, completions, health, lora, models, tokenize, tool_list
+from . import adapters, chat, completions, embeddings, health, lora, models, tokenize, tool_list
 from .auth import Access, AuthMiddleware
 from .context import RequestContextMiddleware
 from .drain import DrainMiddleware
@@ -72,7 +72,19 @@ def create_app(
     )
     app.state.gateway = gateway
     app.state.desk = desk
-    for part in (chat, completions, models, tokenize, adapters, lora, health, tool_list, messages, responses):
+    for part in (
+        chat,
+        completions,
+        embeddings,
+        models,
+        tokenize,
+        adapters,
+        lora,
+        health,
+        tool_list,
+        messages,
+        responses,
+    ):
         app.include_router(part.router)
     install_error_handlers(app)
     install_openapi(app)

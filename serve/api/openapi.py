@@ -13,6 +13,7 @@ from .messages.errors import ERROR_SCHEMA as ANTHROPIC_ERROR_SCHEMA
 from .schemas.adapters import LoadLoraRequest, UnloadLoraRequest
 from .schemas.chat import ChatRequest
 from .schemas.completions import CompletionRequest
+from .schemas.embeddings import EmbeddingRequest
 from .schemas.messages import CountTokensRequest, MessagesRequest
 from .schemas.responses import ResponsesRequest
 from .schemas.tokenize import DetokenizeRequest, TokenizeRequest
@@ -21,6 +22,7 @@ _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
     ChatRequest,
     CompletionRequest,
+    EmbeddingRequest,
     MessagesRequest,
     CountTokensRequest,
     ResponsesRequest,

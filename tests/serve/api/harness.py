@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from tunechat.serve.text import ModelText
 MODEL = "tiny"
 FINGERPRINT = "0123456789abcdef" * 4
 CONTEXT = 512
+HIDDEN = 4
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
     "+ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -248,12 +250,18 @@ class ScriptedEngine:
                 finish=finish,
                 stop_token=params.stop_token_ids[0] if finish == "stop" else None,
                 logprobs=None if params.logprobs is None else [],
+                embedding=scripted_mean(prompt) if params.pooled else None,
                 **common,
             )
         finally:
             self.open.discard(sequence)
             if not done:
                 self.aborted.append(sequence)
+
+
+def scripted_mean(prompt: list[int]) -> bytes:
+    """What stands for the mean of hidden states: a vector that tells prompts apart."""
+    return struct.pack(f"<{HIDDEN}f", len(prompt), sum(prompt), prompt[0], -prompt[-1])
 
 
 def score(token: int, rivals: int) -> TokenLogprob:
@@ -278,6 +286,7 @@ def engine_info(entry: Path, vocab_size: int, blocks: int, context: int) -> Engi
         blocks=blocks,
         weight_bytes=1,
         cache_bytes=1,
+        hidden_size=HIDDEN,
     )
 
 
