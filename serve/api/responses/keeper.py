@@ -27,7 +27,7 @@ class Keeper:
     def __init__(self, settings: ApiSettings) -> None:
         self._settings = settings
         self._store: ResponseStore | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="responses")
+        self._thread: ThreadPoolExecutor | None = None
 
     @property
     def is_configured(self) -> bool:
@@ -36,15 +36,15 @@ class Keeper:
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Open on entry, closed on exit."""
-        await self._run(self._open)
-        tidying = asyncio.create_task(self._keep_tidy())
-        try:
-            yield
-        finally:
-            tidying.cancel()
-            await asyncio.gather(tidying, return_exceptions=True)
-            await self._run(self._close)
-            self._thread.shutdown()
+        with ThreadPoolExecutor(1, thread_name_prefix="responses") as self._thread:
+            await self._run(self._open)
+            tidying = asyncio.create_task(self._keep_tidy())
+            try:
+                yield
+            finally:
+                tidying.cancel()
+                await asyncio.gather(tidying, return_exceptions=True)
+                await self._run(self._close)
 
     def wants(self, store: bool | None) -> bool:
         """Whether a request whose `store` is this is stored: where it says nothing, if it can be.
@@ -95,8 +95,9 @@ class Keeper:
             self._store = store
 
     def _close(self) -> None:
-        if self._store is not None:
-            self._store.close()
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
 
     async def _keep_tidy(self) -> None:
         """What has expired goes, whether anybody asks for responses or not."""
