@@ -31,14 +31,14 @@ class Spending:
     rounds: int = 0
     calls: int = 0
     output_bytes: int = 0
-    began: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.began = self.clock()
+    _running: int = field(default=0, init=False)
+    _since: float = field(default=0.0, init=False)
+    _earlier: float = field(default=0.0, init=False)
 
     @property
     def seconds(self) -> float:
-        return self.clock() - self.began
+        """How long any call has run so far. What the model takes, and a person who is asked, does not count."""
+        return self._earlier + (self.clock() - self._since if self._running else 0.0)
 
     @property
     def limit(self) -> str | None:
@@ -58,7 +58,7 @@ class Spending:
         self.rounds += 1
 
     def begin_call(self) -> float:
-        """Counts a call and gives the seconds it may take. Raises BudgetSpent when there is nothing left for it."""
+        """Counts a call and gives the seconds it may take; `end_call` ends it. Raises BudgetSpent."""
         if self.calls >= self.budget.calls:
             raise BudgetSpent(f"all {self.budget.calls} tool calls are used; answer without tools")
         left = self.budget.seconds - self.seconds
@@ -67,7 +67,16 @@ class Spending:
         if self.output_bytes >= self.budget.output_bytes:
             raise BudgetSpent(f"the {self.budget.output_bytes} bytes for tool output are used; answer without tools")
         self.calls += 1
+        if not self._running:
+            self._since = self.clock()
+        self._running += 1
         return min(left, self.budget.call_seconds)
+
+    def end_call(self) -> None:
+        """Ends what `begin_call` began."""
+        self._running -= 1
+        if not self._running:
+            self._earlier += self.clock() - self._since
 
     def take_output(self, text: str) -> tuple[str, bool]:
         """`text` cut to what is left for one call and in all, and whether it was cut. The cut is told in the text."""

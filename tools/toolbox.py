@@ -99,7 +99,11 @@ class Toolbox:
                 status, content = Status.REFUSED, decision.reason
             else:
                 began = time.monotonic()
-                status, content = await self._invoke(call, spending.begin_call())
+                room = spending.begin_call()
+                try:
+                    status, content = await self._invoke(call, room)
+                finally:
+                    spending.end_call()
                 content, truncated = spending.take_output(content)
         except BudgetSpent as error:
             status, content = Status.BUDGET, error.message

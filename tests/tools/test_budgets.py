@@ -32,6 +32,25 @@ def test_a_call_may_take_no_longer_than_what_is_left() -> None:
         spending.begin_call()
 
 
+def test_only_the_time_of_calls_counts() -> None:
+    now = 0.0
+    spending = Spending(clock=lambda: now)
+    now = 50.0
+    assert spending.seconds == 0
+    spending.begin_call()
+    now = 51.0
+    spending.begin_call()
+    now = 53.0
+    spending.end_call()
+    assert spending.seconds == 3
+    spending.end_call()
+    now = 90.0
+    assert spending.seconds == 3
+    spending.begin_call()
+    now = 92.0
+    assert spending.seconds == 5
+
+
 def test_output_is_cut_and_says_so() -> None:
     spending = Spending(Budget(call_bytes=10, output_bytes=15))
     assert spending.take_output("short") == ("short", False)
@@ -55,6 +74,7 @@ def test_cut_text_is_a_beginning_of_the_text(text: str, room: int) -> None:
 def test_the_limit_that_leaves_no_room_is_named() -> None:
     now = 0.0
     spending = Spending(Budget(rounds=1, calls=2, seconds=3, output_bytes=4), clock=lambda: now)
+    spending.begin_call()
     assert spending.limit is None
     spending.take_output("12345")
     assert spending.limit == "output_bytes"
