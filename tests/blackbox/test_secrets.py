@@ -20,6 +20,7 @@ from tunechat.tests.blackbox.streams import ENDLESS, Stream
 OPERATIONS = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
+    ("POST", "/v1/messages"),
     ("GET", "/v1/models"),
     ("GET", "/v1/tools"),
     ("GET", f"/v1/models/{MODEL}"),
@@ -47,6 +48,8 @@ def use_in_every_way(server: Server, canary: str) -> None:
         ("/v1/chat/completions", {**chat, "tools": [{"function": {"name": canary, "description": canary}}]}),
         ("/v1/chat/completions", {**chat, "structured_outputs": {"choice": [canary]}}),
         ("/v1/completions", {"model": MODEL, "prompt": [canary, canary], "max_tokens": 2, "echo": True}),
+        ("/v1/messages", {**chat, "system": canary, "metadata": {"user_id": canary}, "stop_sequences": [canary]}),
+        ("/v1/messages/count_tokens", {"model": MODEL, "messages": chat["messages"]}),
         ("/tokenize", {"prompt": canary}),
     ]
     bad: list[tuple[str, Any]] = [
@@ -59,6 +62,8 @@ def use_in_every_way(server: Server, canary: str) -> None:
         ("/v1/chat/completions", {**chat, "guided_grammar": f'start: "{canary}" x', "stream": True}),
         ("/v1/chat/completions", {**chat, "guided_json": {"properties": {canary: {"not": {}}}}}),
         ("/v1/completions", {"model": MODEL, "prompt": canary * 3000, "max_tokens": 2}),
+        ("/v1/messages", {**chat, "model": canary}),
+        ("/v1/messages", {**chat, "messages": [{"role": "user", "content": [{"type": canary[:60]}]}]}),
         ("/tokenize", {"prompt": canary, canary: canary}),
         ("/" + canary, {}),
     ]
@@ -78,6 +83,8 @@ def test_keys_and_prompts_are_never_logged(start: Start) -> None:
     use_in_every_way(server, prompt)
     for header in (f"Bearer {wrong}", f"Basic {wrong}", wrong):
         assert httpx.get(f"{server.url}/v1/models", headers={"Authorization": header}).status_code == 401
+    assert httpx.get(f"{server.url}/v1/models", headers={"x-api-key": wrong}).status_code == 401
+    assert httpx.get(f"{server.url}/v1/models", headers={"x-api-key": key}).status_code == 200
     body = {**ENDLESS, "prompt": prompt, "max_tokens": 500}
     with Stream(server, body) as left:
         left.read_until(b'"text"')
@@ -97,6 +104,7 @@ def test_keys_and_prompts_are_never_logged(start: Start) -> None:
         assert canary not in log
         assert canary not in metrics
     assert "authorization" not in log.lower()
+    assert "x-api-key" not in log.lower()
 
 
 def test_keys_are_in_no_command_line_of_the_engine(start: Start) -> None:
