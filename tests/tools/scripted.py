@@ -13,11 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Turn:
-    """One answer: text, thinking before it, and calls as (name, arguments)."""
+    """One answer: text, thinking before it, and calls as (name, arguments), of which `cut` leaves half of the last."""
 
     text: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     reasoning: str = ""
+    cut: bool = False
 
 
 Script = Callable[[dict[str, Any]], Turn]
@@ -42,6 +43,15 @@ def in_order(*turns: Turn) -> Script:
     return script
 
 
+def _written(turn: Turn, index: int) -> str:
+    text = json.dumps(turn.calls[index][1])
+    return text[: len(text) // 2] if turn.cut and index == len(turn.calls) - 1 else text
+
+
+def _finish(turn: Turn) -> str:
+    return "length" if turn.cut else "tool_calls" if turn.calls else "stop"
+
+
 def chunks_of(turn: Turn, number: int, *, usage: bool) -> Iterator[dict[str, Any]]:
     """The chunks of a stream, in the safe order: role, text, calls, finish, usage."""
     common = {"id": f"chatcmpl-{number}", "object": "chat.completion.chunk", "created": 1, "model": "tiny@1"}
@@ -55,28 +65,32 @@ def chunks_of(turn: Turn, number: int, *, usage: bool) -> Iterator[dict[str, Any
         yield chunk({"reasoning_content": word + " "})
     for word in turn.text.split(" ") if turn.text else ():
         yield chunk({"content": word + " "})
-    for index, (name, arguments) in enumerate(turn.calls):
+    for index, (name, _) in enumerate(turn.calls):
         call = {"index": index, "id": f"call_{number}_{index}", "type": "function"}
         yield chunk({"tool_calls": [{**call, "function": {"name": name, "arguments": ""}}]})
-        text = json.dumps(arguments)
+        text = _written(turn, index)
         for start in range(0, len(text), 5):
             yield chunk({"tool_calls": [{"index": index, "function": {"arguments": text[start : start + 5]}}]})
-    yield chunk({}, "tool_calls" if turn.calls else "stop")
+    yield chunk({}, _finish(turn))
     if usage:
         yield {**common, "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
 
 
 def whole(turn: Turn, number: int) -> dict[str, Any]:
     calls = [
-        {"id": f"call_{number}_{index}", "type": "function", "function": {"name": name, "arguments": json.dumps(args)}}
-        for index, (name, args) in enumerate(turn.calls)
+        {
+            "id": f"call_{number}_{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": _written(turn, index)},
+        }
+        for index, (name, _) in enumerate(turn.calls)
     ]
     message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
     if calls:
         message["tool_calls"] = calls
     if turn.reasoning:
         message["reasoning_content"] = turn.reasoning
-    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
+    choice = {"index": 0, "message": message, "finish_reason": _finish(turn)}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     head = {"id": f"chatcmpl-{number}", "object": "chat.completion", "created": 1, "model": "tiny@1"}
     return {**head, "system_fingerprint": "fp_1", "choices": [choice], "usage": usage}

@@ -53,6 +53,7 @@ class PolicyMiddleware(HumanInTheLoopMiddleware[Any, Any, Any]):
         if self._must_call and not self.spending.rounds:
             request = request.override(tool_choice="any")
         response = await handler(request)
+        _refuse_cut_calls(response)
         if any(isinstance(message, AIMessage) and message.tool_calls for message in response.result):
             self.spending.begin_round()
         return response
@@ -100,6 +101,15 @@ async def _consented(call: ToolCall, decision: Decision) -> bool:
 def call_of(call: Any) -> ToolCall:
     """LangChain's tool call as ours."""
     return ToolCall(call.get("id") or "", call["name"], dict(call.get("args") or {}))
+
+
+def _refuse_cut_calls(response: ModelResponse[Any]) -> None:
+    """Raises ToolFailed where the token limit cut a turn with calls: LangChain would run half a call as a whole one."""
+    for message in response.result:
+        if not isinstance(message, AIMessage) or message.response_metadata.get("finish_reason") != "length":
+            continue
+        if message.tool_calls or message.invalid_tool_calls:
+            raise ToolFailed("the model's turn was cut off in a tool call; allow it more tokens")
 
 
 def _without_calls(response: ModelResponse[Any]) -> ModelResponse[Any]:

@@ -124,6 +124,16 @@ async def test_many_calls_of_one_turn_end_at_the_limit(workbench: Make) -> None:
     assert bench.ran == ["echo"] * 4 and statuses.count(Status.BUDGET) == 36
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_half_a_call_is_not_run(workbench: Make, calls: int) -> None:
+    """LangChain reads `{"text": "/home` as an object; a call with it would be another one than the model's."""
+    bench = workbench()
+    turn = Turn("So.", (("echo", {"text": "/home/me/old"}),) * calls, cut=True)
+    with pytest.raises(ToolFailed, match="cut off"):
+        await steps(in_order(turn), bench, ["echo"])
+    assert bench.ran == []
+
+
 async def test_leaving_stops_the_tools(workbench: Make) -> None:
     bench = workbench()
     script = in_order(Turn(calls=(("slow", {"text": "a"}), ("slow", {"text": "b"}))), Turn("late"))
