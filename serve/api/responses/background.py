@@ -21,10 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Cancelled(TunechatError):
-    """The user wants this response no longer."""
-
-    code = "cancelled"
-    http_status = 409
+    """The user wants this response no longer. Nobody is told of this error."""
 
 
 @dataclass(frozen=True, slots=True)
