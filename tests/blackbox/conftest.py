@@ -10,10 +10,11 @@ from typing import Any
 import openai
 import pytest
 
-from tunechat.tests.blackbox.server import Server, refuse_leaks, serving
+from tunechat.tests.blackbox.server import Server, load_adapter, refuse_leaks, serving
 
 Start = Callable[..., Server]
 Note = Callable[[str, str], None]
+FEW = ("loud", "json")  # adapters that every test may use
 
 _FIGURES = pytest.StashKey[dict[str, str]]()
 
@@ -77,6 +78,32 @@ def start(default_home: Path, tmp_path: Path) -> Iterator[Start]:
             return stack.enter_context(serving(default_home, tmp_path / "server.log", *flags, **told))
 
         yield begin
+
+
+@pytest.fixture(scope="module")
+def adapter_server(default_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a store of its own that starts empty."""
+    folder = tmp_path_factory.mktemp("adapters")
+    home = folder / "home"
+    home.mkdir()
+    (home / "models").symlink_to(default_home / "models")
+    log = folder / "server.log"
+    with serving(home, log, heartbeat_seconds=1) as server:
+        yield server
+        server.wait_idle()
+        assert server.end() == 0
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def styles(adapter_server: Server, default_home: Path, default_entry: Path) -> dict[str, Path]:
+    """Two trained adapters, loaded under their names."""
+    from tunechat.tests.adapter_styles import style_adapters
+
+    folders = style_adapters(default_home, default_entry, FEW)
+    for name, folder in folders.items():
+        assert load_adapter(adapter_server, name, folder) == f"{name}@1"
+    return folders
 
 
 @pytest.fixture(scope="session")

@@ -174,3 +174,10 @@ def serving(home: Path, log: Path, *flags: str, key: str | None = None, **settin
         with contextlib.suppress(ProcessLookupError):
             os.killpg(popen.pid, signal.SIGKILL)
         popen.wait()
+
+
+def load_adapter(server: Server, name: str, folder: Path, **options: bool) -> str:
+    """The version that the folder became."""
+    response = server.http.post("/v1/load_lora_adapter", json={"lora_name": name, "lora_path": str(folder), **options})
+    assert response.status_code == 200, response.text
+    return response.headers["x-tunechat-adapter"]

@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,10 @@ from langchain_openai import ChatOpenAI
 from safetensors.numpy import load_file, save_file
 
 from tunechat.tests.adapter_styles import STYLES, style_adapters
-from tunechat.tests.blackbox.conftest import Note
-from tunechat.tests.blackbox.server import MODEL, Server, serving, wait_until
+from tunechat.tests.blackbox.conftest import FEW, Note
+from tunechat.tests.blackbox.server import MODEL, Server, load_adapter, wait_until
 from tunechat.tests.blackbox.streams import ENDLESS, Stream
 
-FEW = ("loud", "json")
 QUESTIONS = (
     "What is the capital of France?",
     "Tell me about the moon.",
@@ -32,30 +31,6 @@ QUESTIONS = (
 )
 OPENING = "The keeper of the lighthouse wrote in his book every evening, and this is what he wrote: " * 2
 Alter = Callable[[str, float], Path]
-
-
-@pytest.fixture(scope="module")
-def adapter_server(default_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a store of its own that starts empty."""
-    folder = tmp_path_factory.mktemp("adapters")
-    home = folder / "home"
-    home.mkdir()
-    (home / "models").symlink_to(default_home / "models")
-    log = folder / "server.log"
-    with serving(home, log, heartbeat_seconds=1) as server:
-        yield server
-        server.wait_idle()
-        assert server.end() == 0
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture(scope="module")
-def styles(adapter_server: Server, default_home: Path, default_entry: Path) -> dict[str, Path]:
-    """Two trained adapters, loaded under their names."""
-    folders = style_adapters(default_home, default_entry, FEW)
-    for name, folder in folders.items():
-        assert load(adapter_server, name, folder) == f"{name}@1"
-    return folders
 
 
 @pytest.fixture
@@ -76,13 +51,6 @@ def alter(styles: dict[str, Path], tmp_path: Path) -> Alter:
 async def client(adapter_server: Server) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=f"{adapter_server.url}/v1", api_key="any", max_retries=0) as client:
         yield client
-
-
-def load(server: Server, name: str, folder: Path, **options: bool) -> str:
-    """The version that the folder became."""
-    response = server.http.post("/v1/load_lora_adapter", json={"lora_name": name, "lora_path": str(folder), **options})
-    assert response.status_code == 200, response.text
-    return response.headers["x-tunechat-adapter"]
 
 
 def unload(server: Server, name: str) -> None:
@@ -176,19 +144,19 @@ async def test_five_adapters_and_the_base_answer_at_once_as_alone(
 ) -> None:
     for name, folder in style_adapters(default_home, default_entry).items():
         if name not in styles:
-            load(adapter_server, name, folder)
+            load_adapter(adapter_server, name, folder)
     await check_together(client, tuple(STYLES))
 
 
 def test_a_running_stream_keeps_the_version_it_began_with(adapter_server: Server, alter: Alter) -> None:
     server = adapter_server
-    first, other = load(server, "moving", alter("loud", 0.9)), alter("json", 0.9)
+    first, other = load_adapter(server, "moving", alter("loud", 0.9)), alter("json", 0.9)
     asked = {**ENDLESS, "model": "moving", "max_tokens": 400, "cache_salt": "moving"}
     with Stream(server, asked) as quiet:
         quiet.read_to_end()
     with Stream(server, asked) as stream:
         stream.read_until(b'"text"')
-        second = load(server, "moving", other, load_inplace=True)
+        second = load_adapter(server, "moving", other, load_inplace=True)
         assert version(server, first)["requests"] == 1
         fresh = ask(server, "moving")
         assert (first, second, fresh["model"]) == ("moving@1", "moving@2", second)
@@ -203,7 +171,7 @@ def test_a_running_stream_keeps_the_version_it_began_with(adapter_server: Server
 
 def test_unloading_answers_404_at_once_and_lets_streams_finish(adapter_server: Server, alter: Alter) -> None:
     server = adapter_server
-    load(server, "leaving", alter("json", 0.8))
+    load_adapter(server, "leaving", alter("json", 0.8))
     asked = {**ENDLESS, "model": "leaving", "max_tokens": 250}
     with Stream(server, asked) as quiet:
         quiet.read_to_end()
@@ -255,7 +223,7 @@ def test_no_answer_ever_comes_from_the_cache_of_other_weights(
     server, chance = adapter_server, random.Random(47)
     contents = [alter(name, factor) for name in FEW for factor in (0.6, 0.8, 1.4)]
     name = f"swapped{rounds}"
-    load(server, name, contents[0])
+    load_adapter(server, name, contents[0])
     mixture = [{"name": name, "weight": 0.6}, {"name": "json", "weight": 0.4}]
     prompts = [OPENING + ending for ending in ("The wind", "A ship", "Nothing")]
     seen: list[tuple[str, str, str, int]] = []
@@ -271,7 +239,7 @@ def test_no_answer_ever_comes_from_the_cache_of_other_weights(
             kinds = chance.choices([MODEL, name, name, "json", "composition"], k=chance.randint(1, 4))
             running = [pool.submit(one, kind) for kind in kinds]
             if chance.random() < 0.5:
-                load(server, name, chance.choice(contents), load_inplace=True)
+                load_adapter(server, name, chance.choice(contents), load_inplace=True)
             for future in running:
                 future.result()
     expected: dict[tuple[str, str], str] = {}
@@ -322,7 +290,7 @@ def test_loading_and_unloading_disturbs_no_stream(
     def swap() -> None:
         try:
             for at in range(loads):
-                load(server, f"passing{at % 5}", folders[at % len(folders)])
+                load_adapter(server, f"passing{at % 5}", folders[at % len(folders)])
                 if at % 3 == 0:
                     ask(server, f"passing{at % 5}", max_tokens=2)
                 unload(server, f"passing{at % 5}")
@@ -372,7 +340,7 @@ def test_langchain_takes_an_adapter_for_a_model(adapter_server: Server, styles: 
 
 def test_metrics_tell_adapters_apart(adapter_server: Server, alter: Alter) -> None:
     server = adapter_server
-    load(server, "counted", alter("loud", 0.95))
+    load_adapter(server, "counted", alter("loud", 0.95))
     ask(server, "counted", max_tokens=5, logit_bias={"0": -100, "2": -100})
     requests = 'tunechat_adapter_requests_total{adapter="counted@1"}'
     tokens = 'tunechat_adapter_tokens_total{adapter="counted@1",kind="completion"}'

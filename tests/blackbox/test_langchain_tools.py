@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -82,3 +84,24 @@ def test_json_mode_is_an_object(model: ChatOpenAI) -> None:
         'Answer in JSON, like {"name": "Ann", "age": 7}: Bob is 70.'
     )
     assert isinstance(answer, dict)
+
+
+@pytest.mark.parametrize("strategy", [ToolStrategy, ProviderStrategy])
+def test_an_agent_answers_with_the_class(model: ChatOpenAI, strategy: Any) -> None:
+    # A small model would go on calling, and two answers are none to the agent.
+    settings = {"parallel_tool_calls": False} if strategy is ToolStrategy else {}
+    agent = create_agent(model.model_copy(update={"model_kwargs": settings}), response_format=strategy(Person))
+    state = agent.invoke({"messages": [HumanMessage("Ann is 7 and happy.")]})
+    assert isinstance(state["structured_response"], Person)
+
+
+def test_an_agent_goes_on_from_a_call_and_its_result(model: ChatOpenAI) -> None:
+    """The first turn must call; then the model is free, and whatever it does has the right form."""
+    bound = model.bind_tools([shout], tool_choice="shout", parallel_tool_calls=False)
+    called = bound.invoke("Say hey.")
+    assert isinstance(called, AIMessage)
+    agent = create_agent(model, [shout])
+    results = [shout.invoke(call) for call in called.tool_calls]
+    state = agent.invoke({"messages": [HumanMessage("Say hey."), called, *results]}, {"recursion_limit": 12})
+    assert state["messages"][-1].text or state["messages"][-1].tool_calls
+    assert not any(message.invalid_tool_calls for message in state["messages"] if isinstance(message, AIMessage))
