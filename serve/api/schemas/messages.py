@@ -122,6 +122,8 @@ class CountTokensRequest(RequestModel):
     container: Annotated[Any, Only()] = None
     thread: Annotated[Any, Only()] = None
     compaction: Annotated[Any, Only()] = None
+    # What `output_config` has taken the place of.
+    output_format: Annotated[Any, Only()] = None
 
 
 class MessagesRequest(CountTokensRequest):

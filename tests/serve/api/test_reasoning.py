@@ -37,11 +37,6 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def entry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_thinker(tmp_path_factory.mktemp("thinker"))
-
-
-@pytest.fixture(scope="module")
 def text(entry: Path) -> ModelText:
     return ModelText.load(entry)
 

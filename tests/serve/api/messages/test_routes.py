@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
 
 from tunechat.serve.contract.errors import EngineFailed
+from tunechat.tests.serve.api.adapter_files import upload
 from tunechat.tests.serve.api.conftest import Serve
-from tunechat.tests.serve.api.harness import CONTEXT, MODEL
+from tunechat.tests.serve.api.harness import CONTEXT, MODEL, call, make_scope
 from tunechat.tests.serve.api.messages.conftest import URL, Connect, ask, prompt_of, stream, whole
+from tunechat.tests.serve.api.test_tools import allows
 
 ROOM = {"context": 4096}
 TOOLS: list[dict[str, Any]] = [
@@ -92,8 +97,8 @@ async def test_a_call_that_the_limit_cuts_off_has_what_is_there(serve: Serve) ->
     served = await serve(ROOM | {"answer": WEATHER})
     message = await whole(served, ask(tools=TOOLS, max_tokens=60))
     assert message.stop_reason == "max_tokens"
-    (call,) = message.content
-    assert call.type == "tool_use" and call.name == "weather" and set(call.input) <= {"city"}
+    (made,) = message.content
+    assert made.type == "tool_use" and made.name == "weather" and set(made.input) <= {"city"}
 
 
 async def test_results_come_back_under_any_id(serve: Serve, connect: Connect) -> None:
@@ -140,8 +145,6 @@ CHOICES: list[tuple[dict[str, Any], list[str], list[str]]] = [
 async def test_choices_hold_the_answer(
     serve: Serve, choice: dict[str, Any], right: list[str], wrong: list[str]
 ) -> None:
-    from tunechat.tests.serve.api.test_tools import allows
-
     served = await serve(ROOM | {"answer": right[0]})
     await whole(served, ask(tools=TOOLS, tool_choice=choice))
     grammar = served.engine.submitted[0][1].grammar
@@ -210,8 +213,6 @@ async def test_sampling_reaches_the_engine(serve: Serve) -> None:
 
 
 async def test_a_shape_is_held(serve: Serve, connect: Connect) -> None:
-    from tunechat.tests.serve.api.test_tools import allows
-
     served = await serve(ROOM | {"answer": '{"a": 1}'})
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     form: Any = {"format": {"type": "json_schema", "schema": schema}}
@@ -277,8 +278,6 @@ async def test_an_error_before_the_start_keeps_its_status(serve: Serve, connect:
 
 
 async def test_a_pause_sends_pings(serve: Serve) -> None:
-    import asyncio
-
     gate = asyncio.Event()
     served = await serve({"answer": "Hello", "gates": {2: gate}}, heartbeat_seconds=0.02)
     asyncio.get_running_loop().call_later(0.15, gate.set)
@@ -286,8 +285,32 @@ async def test_a_pause_sends_pings(serve: Serve) -> None:
     assert [event["type"] for event in events].count("ping") > 2
 
 
-async def test_an_adapter_answers_by_its_name(serve: Serve) -> None:
-    served = await serve()
-    response = await served.client.post(URL, json=ask(model="no-such"))
-    assert response.status_code == 404
-    assert response.json()["error"]["type"] == "not_found_error"
+async def test_an_adapter_answers_by_its_name_and_is_listed(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+    served = await serve({"answer": "Hello"}, adapter_store=tmp_path / "adapters")
+    assert (await upload(served, "support")).status_code == 200
+    client = connect(served)
+    response = await client.messages.with_raw_response.create(**ask(model="support"))
+    assert (await response.parse()).model == response.headers["x-tunechat-adapter"] == "support@1"
+    async with client.messages.stream(
+        **ask(model="support@1", extra_body={"adapters": [{"name": "support"}]})
+    ) as streamed:
+        assert (await streamed.get_final_message()).model == "support@1"
+    assert all(served.engine.uses)
+    assert [model.id async for model in client.models.list()] == [MODEL, "support", "support@1"]
+    assert (await client.messages.count_tokens(model="support", messages=ask()["messages"])).input_tokens > 0
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        await client.messages.create(**ask(extra_body={"adapters": [{"name": "support", "weight": 99}]}))
+    assert "adapters[0].weight" in str(refused.value.api_message)
+
+
+async def test_a_client_that_leaves_ends_its_request(serve: Serve) -> None:
+    for streams in (False, True):
+        gate, leave = asyncio.Event(), asyncio.Event()
+        served = await serve({"answer": "Hello", "gates": {2: gate}})
+        scope = make_scope("POST", URL, {"content-type": "application/json"})
+        body = json.dumps(ask(stream=streams)).encode()
+        running = asyncio.create_task(call(served.app, scope, body, leave=leave))
+        await served.engine.until_waiting(1)
+        leave.set()
+        assert not (await running).complete
+        assert len(served.engine.aborted) == 1

@@ -79,6 +79,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, "context_management.edits[0].type"),
     ({"mcp_servers": [{"type": "url"}]}, "mcp_servers"),
     ({"container": "c"}, "container"),
+    ({"output_format": {"type": "json_schema", "schema": {}}}, "output_format"),
 ]
 
 
