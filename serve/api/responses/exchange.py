@@ -10,7 +10,7 @@ from typing import Any
 from ...contract.errors import ErrorRecord
 from ..events import Usage
 from ..ports import Text
-from ..tool_steps import AnswerPart
+from ..tool_steps import FIELD, AnswerPart
 from .items import NormalItem
 from .keeper import Keeper
 from .output import Output
@@ -61,6 +61,8 @@ class Exchange:
         self.output.interrupt()
         items = self.output.items
         body = self.reply.as_json(status, items, usage=usage_json(usage, tokens), error=error)
+        if self.output.spent is not None:
+            body[FIELD] = self.output.spent
         is_whole = status in ("completed", "incomplete")
         if self.reply.is_stored and (is_whole or self.reply.request.background):
             await self._store(body, items)

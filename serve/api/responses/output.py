@@ -20,18 +20,21 @@ OutputEvent = dict[str, Any]
 class Output:
     """Takes the parts of one choice. `items` is what there is of the answer, `reason` how it ended, "" until it did.
 
-    `spaces` maps the names of functions in namespaces to namespace and name. With `scores`, text has its
-    log-probabilities.
+    `spent` is what tools of the server's took, None without any. `spaces` maps the names of functions in namespaces to
+    namespace and name. With `scores`, text has its log-probabilities.
     """
 
     def __init__(self, text: Text, spaces: Mapping[str, tuple[str, str]], *, scores: bool = False) -> None:
         self.items: list[NormalItem] = []
         self.reason = ""
+        self.spent: dict[str, Any] | None = None
         self._text = text
         self._spaces = spaces
         self._scores = scores
         # The kind of the last item while it is open.
         self._open = ""
+        # Its text, in pieces until it is asked for: putting them together one by one would take quadratic time.
+        self._pieces: list[str] = []
         # Places of the calls that the server runs, which may be several at once.
         self._steps: dict[int, int] = {}
 
@@ -50,12 +53,13 @@ class Output:
             case ToolReturned():
                 yield from self._end_step(part)
             case ToolsSpent():
-                return
+                self.spent = part.as_json()
             case TurnPart():
                 yield from self._turn_part(part)
 
     def interrupt(self) -> None:
         """What is still open stays as it is, and is told to be incomplete."""
+        self._settle()
         for item in self.items:
             if item["status"] == "in_progress":
                 item["status"] = "incomplete"
@@ -71,7 +75,7 @@ class Output:
             case CallStart(_, name):
                 yield from self._begin_call(part.call_id, name)
             case CallArguments(_, fragment):
-                self._last["arguments"] += fragment
+                self._pieces.append(fragment)
                 yield self._event("function_call_arguments.delta", delta=fragment)
             case CallEnd(_, complete):
                 yield from self._close(complete)
@@ -94,9 +98,8 @@ class Output:
             part = output_text("")
             yield from self._begin(message_item("assistant", [part], "in_progress"), content=[])
             yield self._event("content_part.added", content_index=0, part=dict(part))
-        part = self._last["content"][0]
-        part["text"] += text
-        part["logprobs"] += scored
+        self._pieces.append(text)
+        self._last["content"][0]["logprobs"] += scored
         if text or scored:
             yield self._event("output_text.delta", content_index=0, delta=text, logprobs=scored)
 
@@ -106,7 +109,7 @@ class Output:
             yield from self._begin(reasoning_item([""], status="in_progress"), content=[])
             part = {"type": "reasoning_text", "text": ""}
             yield self._event("content_part.added", content_index=0, part=part)
-        self._last["content"][0]["text"] += text
+        self._pieces.append(text)
         yield self._event("reasoning_text.delta", content_index=0, delta=text)
 
     def _begin_call(self, call_id: str, name: str) -> Iterator[OutputEvent]:
@@ -146,6 +149,7 @@ class Output:
 
     def _close(self, complete: bool = True) -> Iterator[OutputEvent]:
         """Ends the open item, if there is one."""
+        self._settle()
         kind, self._open = self._open, ""
         if not kind:
             return
@@ -163,6 +167,14 @@ class Output:
                 yield self._event("reasoning_text.done", content_index=0, text=part["text"])
             yield self._event("content_part.done", content_index=0, part=part)
         yield self._item_event("output_item.done", dict(item))
+
+    def _settle(self) -> None:
+        """Gives the open item the text that there is of it."""
+        text, self._pieces = "".join(self._pieces), []
+        if self._open == "function_call":
+            self._last["arguments"] += text
+        elif self._open:
+            self._last["content"][0]["text"] += text
 
     def _event(self, kind: str, index: int | None = None, **fields: Any) -> OutputEvent:
         index = len(self.items) - 1 if index is None else index

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from openai.types.responses import Response
 
 from tunechat.serve.contract.errors import ErrorRecord, Overloaded
+from tunechat.tests.serve.api.adapter_files import upload
 from tunechat.tests.serve.api.conftest import Served
 from tunechat.tests.serve.api.responses.checked import URL, ask, error_of, whole
 from tunechat.tests.serve.api.responses.conftest import Respond
@@ -126,3 +128,20 @@ async def test_a_server_that_closes_stores_how_it_ended(respond: Respond) -> Non
     shown = await show(served, id_)
     assert shown["status"] == "failed"
     assert shown["error"]["message"].startswith("The server is shutting down.")
+
+
+async def test_its_adapter_is_held_to_its_end(respond: Respond, tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    served = await respond(engine={"gates": {0: gate}}, adapter_store=tmp_path / "adapters")
+    await upload(served, "support")
+    response = await served.client.post(URL, json=ask(model="support", background=True))
+    begun = response.json()
+    assert (begun["model"], response.headers["x-tunechat-adapter"]) == ("support@1", "support@1")
+
+    async def users() -> int:
+        return int((await served.client.get("/v1/adapters/support@1")).json()["requests"])
+
+    assert await users() == 1
+    gate.set()
+    assert (await ended(served, begun["id"]))["status"] == "completed"
+    assert await users() == 0

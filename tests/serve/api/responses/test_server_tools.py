@@ -28,6 +28,8 @@ async def test_a_call_and_its_result_are_one_item(bench: Make, tmp_path: Path) -
     assert reply.output_text == "Let me see.It is xxx."
     tool: Any = reply.tools[0]
     assert (tool.type, tool.server_label, tool.allowed_tools) == ("mcp", "tunechat", ["echo"])
+    spent = reply.model_dump()["tunechat"]["spent"]
+    assert (spent["rounds"], spent["calls"], spent["limit"]) == (1, 1, None)
     # The next request knows of it.
     await whole(served, "And?", previous_response_id=reply.id, tools=[ECHO])
     assert "xxx" in prompt_of(served)
