@@ -23,8 +23,9 @@ def _application() -> FastAPI:
     entry = write_entry(Path(_FOLDER.name))
     engine = ScriptedEngine(text=ModelText.load(entry), entry=entry, answer="xyz")
     # The fuzzer's client names this host, and begins and ends the application around every call.
-    store = Path(_FOLDER.name) / "adapters"
-    return create_app(engine, ApiSettings(model=MODEL, allowed_hosts=("testserver",), adapter_store=store))
+    folder = Path(_FOLDER.name)
+    stores = {"adapter_store": folder / "adapters", "response_store": folder / "responses.db"}
+    return create_app(engine, ApiSettings(model=MODEL, allowed_hosts=("testserver",), **stores))
 
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", _application(), config=CONFIG)
