@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunechat.serve.api.responses.conversation import read_conversation
 from tunechat.serve.api.responses.items import (
@@ -15,6 +17,7 @@ from tunechat.serve.api.responses.items import (
     reasoning_item,
     server_call_item,
 )
+from tunechat.serve.api.schemas.chat import ChatRequest
 from tunechat.serve.contract.errors import InvalidRequest
 
 
@@ -124,3 +127,39 @@ def test_what_cannot_be_read_is_named(items: list[dict[str, Any]], param: str) -
     with pytest.raises(InvalidRequest) as refused:
         messages(*items)
     assert refused.value.param == param
+
+
+ids = st.sampled_from("123")
+anything = st.lists(
+    st.one_of(
+        st.builds(said, st.sampled_from(["user", "assistant", "system", "developer"]), st.text(max_size=5)),
+        ids.map(call),
+        st.builds(result, ids, st.text(max_size=5)),
+        st.text(max_size=5).map(lambda text: reasoning_item([text])),
+        st.just(server_call_item("f", "{}")),
+    ),
+    max_size=12,
+)
+
+
+@given(anything, st.none() | st.text(max_size=5))
+def test_whatever_comes_is_a_chat_or_refused(items: list[dict[str, Any]], instructions: str | None) -> None:
+    try:
+        told = read_conversation(instructions, [], items)
+    except InvalidRequest as error:
+        assert (error.param or "").startswith("input")
+        return
+    ChatRequest.model_validate({"model": "m", "messages": told.messages})
+    assert len(told.messages) == len(told.paths) == len(told.call_paths)
+    made: set[str] = set()
+    for message, paths in zip(told.messages, told.call_paths, strict=True):
+        calls = [one["id"] for one in message.get("tool_calls", ())]
+        assert len(calls) == len(paths)
+        made |= set(calls)
+        if message["role"] == "tool":
+            assert message["tool_call_id"] in made
+    # Nothing that was said is lost.
+    words = "".join(str(message["content"] or "") for message in told.messages)
+    for item in items:
+        if item["type"] == "message":
+            assert item["content"][0]["text"] in words
