@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from langchain_openai import ChatOpenAI
 
 from tunechat.serve.contract.errors import ConfigError
 from tunechat.tests.serve.api.conftest import Serve
@@ -173,3 +174,22 @@ async def test_langchain_keeps_the_steps_and_sends_them_back(bench: Make, stream
     assert message.usage_metadata["output_tokens"] == sum(len(answer) + 1 for answer in ANSWERS)
     again = await model.ainvoke([HumanMessage("Hi"), message, HumanMessage("Again?")])
     assert again.text == "Again: xxx." and "echo: xxx" in it.prompt(2)
+
+
+async def test_langchains_own_model_passes_over_the_steps(bench: Make) -> None:
+    it = await bench(*ANSWERS)
+    model = ChatOpenAI(
+        model="tiny",
+        base_url="http://localhost:8000/v1",
+        api_key="any",  # type: ignore[arg-type]
+        http_async_client=it.served.client,
+        extra_body={"tools": [ECHO]},
+        use_responses_api=False,
+        max_retries=0,
+    )
+    chunks = [chunk async for chunk in model.astream("Hi")]
+    assert "".join(chunk.text for chunk in chunks) == "Let me see.\n\nIt is xxx."
+    assert not any(chunk.tool_call_chunks for chunk in chunks)
+    assert [
+        chunk.response_metadata["finish_reason"] for chunk in chunks if chunk.response_metadata.get("finish_reason")
+    ] == ["stop"]
