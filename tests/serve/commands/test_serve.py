@@ -155,3 +155,10 @@ def test_settings_of_adapters_reach_the_server_and_the_engine(home: Path, tmp_pa
     options = engine_options(Settings(home=home, adapter_folder=""))
     assert (options.adapter_slots, options.adapter_bytes) == (None, None)
     assert api_settings(Settings(home=home, adapter_folder=""), insecure=False).adapter_folder is None
+
+
+def test_settings_of_responses_reach_the_server(home: Path) -> None:
+    settings = Settings(home=home, response_retention=60, max_stored_responses="2k", max_stored_bytes="1GiB")
+    told = api_settings(settings, insecure=False)
+    assert (told.response_store, told.response_retention) == (home / "responses.db", 60)
+    assert (told.max_stored_responses, told.max_stored_bytes) == (2000, 1 << 30)
