@@ -34,9 +34,9 @@ def read_conversation(
 ) -> Conversation:
     """The messages of `instructions`, the items of earlier responses, and the request's own.
 
-    What stands first for the system is one message: few templates take several. Reasoning, text and calls that follow
-    one another are one turn of the assistant. Raises InvalidRequest for the result of a call that was never made, for
-    more than a chat may hold, and for nothing at all.
+    What stands first for the system is one message, and so is what a user says in a row: few templates take several.
+    Reasoning, text and calls that follow one another are one turn of the assistant. Raises InvalidRequest for the
+    result of a call that was never made, for more than a chat may hold, and for nothing at all.
     """
     reader = _Reader(instructions)
     for item in context:
@@ -61,8 +61,9 @@ class _Reader:
         self._leads = True
         self._calls: set[str] = set()
         self._thoughts = ""
-        # The assistant's message that calls still belong to.
-        self._turn: dict[str, Any] | None = None
+        # The message that may go on, and its texts until it is closed: joining them one by one would be quadratic.
+        self._open: dict[str, Any] = {}
+        self._texts: list[str] = []
 
     def read(self, item: NormalItem, path: str) -> None:
         kind = item["type"]
@@ -71,21 +72,22 @@ class _Reader:
         if kind == "message":
             self._message(item, path)
         elif kind == "reasoning":
-            self._close_turn()
+            self._close()
             self._thoughts = text_of(item["content"]) or text_of(item["summary"])
         elif kind == "function_call":
-            self._call(item, path)
+            self._call(item["call_id"], item, path)
         elif kind == "function_call_output":
             if item["call_id"] not in self._calls:
                 raise InvalidRequest("There is no call of this id before its output.", param=f"{path}.call_id")
             output = item["output"]
             self._result(item["call_id"], output if isinstance(output, str) else text_of(output), path)
         elif kind == "mcp_call":
-            self._call(item | {"call_id": item["id"]}, path)
+            self._call(item["id"], item, path)
             self._result(item["id"], result_of(item), path)
 
     def finish(self) -> Conversation:
         self._flush_lead()
+        self._close()
         return self._conversation
 
     def _flush_lead(self) -> None:
@@ -98,36 +100,35 @@ class _Reader:
         if role in _SYSTEM and self._leads:
             self._lead_path = self._lead_path if self._lead else path
             self._lead.append(text)
-        elif role != "assistant":
-            self._close_turn()
-            self._thoughts = ""
-            self._conversation.add(path, {"role": role, "content": text})
-        elif self._turn is not None and self._turn.get("tool_calls"):
-            # More text of a turn that has called already.
-            self._turn["content"] = f"{self._turn['content'] or ''}{text}"
-        else:
-            self._begin_turn(path, text)
+            return
+        goes_on = self._open.get("role") == role and (role == "user" or "tool_calls" in self._open)
+        if not goes_on:
+            self._begin(role, path)
+        self._texts.append(text)
 
-    def _call(self, item: NormalItem, path: str) -> None:
-        turn = self._turn if self._turn is not None else self._begin_turn(path, None)
-        calls: list[dict[str, Any]] = turn.setdefault("tool_calls", [])
+    def _call(self, call_id: str, item: NormalItem, path: str) -> None:
+        if self._open.get("role") != "assistant":
+            self._begin("assistant", path)
+        calls: list[dict[str, Any]] = self._open.setdefault("tool_calls", [])
         if len(calls) == MAX_CALLS:
             raise InvalidRequest(f"A turn may make {MAX_CALLS} calls.", param=path)
         function = {"name": flat_name(item.get("namespace"), item["name"]), "arguments": item["arguments"]}
-        calls.append({"type": "function", "id": item["call_id"], "function": function})
+        calls.append({"type": "function", "id": call_id, "function": function})
         self._conversation.call_paths[-1].append(path)
-        self._calls.add(item["call_id"])
+        self._calls.add(call_id)
 
     def _result(self, call_id: str, content: str, path: str) -> None:
-        self._close_turn()
+        self._close()
         self._conversation.add(path, {"role": "tool", "tool_call_id": call_id, "content": content})
 
-    def _begin_turn(self, path: str, text: str | None) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": text}
-        if self._thoughts:
-            message["reasoning_content"], self._thoughts = self._thoughts, ""
-        self._turn = self._conversation.add(path, message)
-        return message
+    def _begin(self, role: str, path: str) -> None:
+        self._close()
+        self._open = self._conversation.add(path, {"role": role, "content": None})
+        if self._thoughts and role == "assistant":
+            self._open["reasoning_content"] = self._thoughts
+        self._thoughts = ""
 
-    def _close_turn(self) -> None:
-        self._turn = None
+    def _close(self) -> None:
+        if self._texts:
+            self._open["content"] = ("\n\n" if self._open["role"] == "user" else "").join(self._texts)
+        self._open, self._texts = {}, []

@@ -77,6 +77,14 @@ def test_text_after_a_call_belongs_to_its_turn() -> None:
     assert messages(*items)[0] == {"role": "assistant", "content": "ab", "tool_calls": called("1")}
 
 
+def test_what_a_user_says_in_a_row_is_one_message() -> None:
+    assert messages(said("user", "a"), said("user", "b", "c"), said("assistant", "d"), said("user", "e")) == [
+        {"role": "user", "content": "a\n\nb\nc"},
+        {"role": "assistant", "content": "d"},
+        {"role": "user", "content": "e"},
+    ]
+
+
 def test_messages_of_the_assistant_stay_apart() -> None:
     assert [one["content"] for one in messages(said("assistant", "a"), said("assistant", "b"))] == ["a", "b"]
 
@@ -119,7 +127,7 @@ def test_each_message_knows_where_it_is_from() -> None:
         ([result("1", "x")], "input[0].call_id"),
         ([call("1"), result("2", "x")], "input[1].call_id"),
         ([call(str(number)) for number in range(129)], "input[128]"),
-        ([said("user", "x")] * 4097, "input"),
+        ([said("user", "x"), said("assistant", "y")] * 2049, "input"),
     ],
     ids=["nothing", "no call", "another call", "too many calls", "too many messages"],
 )
