@@ -10,7 +10,7 @@ from .json_reader import JsonReader
 MAX_HEAD = 200
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_NAME = re.compile(r"[^\s\[{]{1,64}")
+_NAME = re.compile(r"[^\s\[{]{1,128}")
 
 
 class NamedReader:

@@ -12,7 +12,7 @@ from ...contract.errors import InvalidRequest
 
 MAX_TOOLS = 128
 MAX_DESCRIPTION = 1 << 14
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _read_tool(value: Any, path: str) -> Tool:
     name = function.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidRequest(
-            "A tool's name must have 1 to 64 characters: letters of ASCII, digits, `_` and `-`.", param=f"{path}.name"
+            "A tool's name must have 1 to 128 characters: letters of ASCII, digits, `_` and `-`.", param=f"{path}.name"
         )
     description = function.get("description") or ""
     if not isinstance(description, str) or len(description) > MAX_DESCRIPTION:

@@ -28,7 +28,7 @@ def test_what_is_left_out_has_a_meaning() -> None:
         ([{"type": "function"}], "tools[0].function"),
         ([function(), {"type": "function", "function": {"name": "a b"}}], "tools[1].function.name"),
         ([function(name="")], "tools[0].function.name"),
-        ([function(name="a" * 65)], "tools[0].function.name"),
+        ([function(name="a" * 129)], "tools[0].function.name"),
         ([function(name="ä")], "tools[0].function.name"),
         ([function(name="a\n")], "tools[0].function.name"),
         ([function(), function()], "tools[1].function.name"),
