@@ -38,7 +38,7 @@ def agent(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of one turn.")] = None,
     must_call: Annotated[
         bool,
-        typer.Option("--must-call", help="The model calls a tool first; small models may not do so by themselves."),
+        typer.Option("--must-call", help="The model calls one tool first; small models may not do so by themselves."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to whatever the policy asks about.")] = False,
     url: Url = None,

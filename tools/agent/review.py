@@ -21,7 +21,7 @@ class PolicyMiddleware(HumanInTheLoopMiddleware[Any, Any, Any]):
 
     Without `interactive` nobody is asked, which means no. `spending` is of one answer: make a new agent for each, or
     give each its own. When the rounds are used up, the model is asked once more, without tools. With `must_call`,
-    its first turn has to call a tool.
+    its first turn is the call of one tool.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class PolicyMiddleware(HumanInTheLoopMiddleware[Any, Any, Any]):
             response = await handler(request.override(tools=[], tool_choice=None))
             return _without_calls(response)
         if self._must_call and not self.spending.rounds:
-            request = request.override(tool_choice="any")
+            one = {**request.model_settings, "parallel_tool_calls": False}
+            request = request.override(tool_choice="any", model_settings=one)
         response = await handler(request)
         _refuse_cut_calls(response)
         if any(isinstance(message, AIMessage) and message.tool_calls for message in response.result):

@@ -66,7 +66,7 @@ def build_agent(
     """LangChain's agent with the tools `names` of `box`, under its policy. Raises NotFound for an unknown name.
 
     With `interactive`, a call that needs asking interrupts the run; resume it as LangChain's documentation of
-    human-in-the-loop says, or let `run_agent` do it. With `must_call`, the model's first turn has to call a tool.
+    human-in-the-loop says, or let `run_agent` do it. With `must_call`, the model's first turn is the call of one tool.
     """
     tools = [box.registry.get(name).tool for name in names]
     middleware = PolicyMiddleware(box, names, spending, interactive=interactive, must_call=must_call)

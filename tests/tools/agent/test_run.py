@@ -113,7 +113,8 @@ async def test_a_model_can_be_made_to_call_first(workbench: Make) -> None:
     with scripted_model(script) as model:
         async with opened_chat("tiny", f"{model.url}/v1", max_retries=0) as chat:
             taken = [step async for step in run_agent(chat, bench.box, ["echo"], "question", must_call=True)]
-        assert [body.get("tool_choice") for body in model.requests] == ["required", None]
+        asked = [(body.get("tool_choice"), body.get("parallel_tool_calls")) for body in model.requests]
+        assert asked == [("required", False), (None, None)]
     assert of(Finished, taken)[0].text.strip() == "done"
 
 
