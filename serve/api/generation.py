@@ -129,7 +129,7 @@ class Generation:
 
     async def _run(self, plan: SequencePlan, outputs: AsyncIterator[SequenceOutput]) -> None:
         try:
-            async with _closing(outputs):
+            async with closing(outputs):
                 await self._pump(plan, outputs)
         except Exception as error:
             if isinstance(error, TunechatError) and error.code == _BAD_GRAMMAR:
@@ -199,7 +199,7 @@ def score_prompt(
 
 
 @contextlib.asynccontextmanager
-async def _closing(outputs: AsyncIterator[SequenceOutput]) -> AsyncIterator[None]:
+async def closing(outputs: AsyncIterator[SequenceOutput]) -> AsyncIterator[None]:
     """Closes the engine's stream however the block is left: that is what aborts the sequence."""
     try:
         yield

@@ -11,6 +11,7 @@ from ..contract.messages import AdapterUse
 from ..contract.sampling import SamplingParams
 from .errors import GenerationTimeout
 from .events import Usage
+from .generation import closing
 from .ports import Engine
 
 # Enough to fill the engine's steps; the rest of a long list waits here, and not in the queue that all share.
@@ -80,11 +81,12 @@ class Pooling:
             prompt, _PARAMS, sequence=f"{self._request_id}-{index}", salt=self._salt, adapters=self._adapters
         )
         mean: bytes | None = None
-        async for output in outputs:
-            if output.error is not None:
-                raise TunechatError.from_record(output.error)
-            self.started = True
-            mean = output.embedding
+        async with closing(outputs):
+            async for output in outputs:
+                if output.error is not None:
+                    raise TunechatError.from_record(output.error)
+                self.started = True
+                mean = output.embedding
         if mean is None:
             raise EngineFailed("The engine ended this request without a result.")
         return mean

@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_EXCERPT = 300
 
+_WHY_REFUSED = {
+    "costly": "it takes too long to compile; make it simpler",
+    "unreadable": "it cannot be read; write its alternatives in another way",
+}
 _UNAVAILABLE = ErrorRecord(
     code="grammar_unavailable",
     message="this model's tokenizer does not work with grammars; the server's log says why",
@@ -166,7 +170,7 @@ class GrammarCompiler:
     def _compile(self, text: str) -> tuple[CompiledGrammar | None, ErrorRecord | None]:
         verdict = "good" if self._trial is None else self._trial.judge(text)
         if verdict != "good":
-            return None, _refusal("it takes too long to compile; make it simpler") if verdict == "costly" else _BROKEN
+            return None, _BROKEN if verdict == "broken" else _refusal(_WHY_REFUSED[verdict])
         matcher = self._matcher(text)
         if not matcher.is_error():
             # Some grammars compile and fail at their first step: rules that only call each other, for one.

@@ -17,10 +17,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 
 from .grammar_tokenizer import grammar_tokenizer
 from .parser_limits import parser_limits
+
+if TYPE_CHECKING:
+    from llguidance import LLParserLimits, LLTokenizer
+
+Verdict = Literal["good", "costly", "unreadable", "broken"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +34,7 @@ BUDGET_SECONDS = 0.25
 MAX_BYTES = 512 << 20
 _PATIENCE_SECONDS = 30.0
 _LENGTH = 4
-_GOOD, _COSTLY = b"+", b"-"
-
-Verdict = Literal["good", "costly", "broken"]
+_ANSWERS: dict[bytes, Verdict] = {b"+": "good", b"-": "costly", b"!": "unreadable"}
 
 
 class GrammarTrial:
@@ -52,9 +55,9 @@ class GrammarTrial:
         self._child: subprocess.Popen[bytes] | None = None
 
     def judge(self, text: str) -> Verdict:
-        """Whether it compiles, or is found to be wrong, and gives its first mask, within the budget.
+        """Whether it compiles and gives its first mask, or is found to be wrong, within the budget.
 
-        "broken" says that this could not be tried; the log says why.
+        "unreadable" says that llguidance panicked, "broken" that it could not be tried; the log says why.
         """
         try:
             return self._ask(text.encode())
@@ -88,9 +91,9 @@ class GrammarTrial:
         # Its own clock ends it long before, unless it never gets to run.
         ready, _, _ = select.select([child.stdout], [], [], _PATIENCE_SECONDS)
         answer = child.stdout.read(1) if ready else b""
-        if answer not in (_GOOD, _COSTLY):
+        if answer not in _ANSWERS:
             raise OSError("the child is gone, or does not answer")
-        return "good" if answer == _GOOD else "costly"
+        return _ANSWERS[answer]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -102,20 +105,13 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parser.parse_args(arguments)
     tokenizer = grammar_tokenizer(parsed.folder, parsed.vocab_size, tuple(parsed.eos_token_ids))
     limits = parser_limits()
-    from llguidance import LLMatcher
-
     orders, answers = sys.stdin.buffer, sys.stdout.buffer
     while (text := _next(orders)) is not None:
         child = os.fork()
         if child == 0:
-            _bound()
-            matcher = LLMatcher(tokenizer, text, log_level=0, limits=limits)
-            if not matcher.is_error():
-                matcher.compute_bitmask()
-            os._exit(0)
+            _try(tokenizer, text, limits)
         _, status = os.waitpid(child, 0)
-        # Also a panic in llguidance: what it does to the engine's thread would be no better.
-        answers.write(_GOOD if status == 0 else _COSTLY)
+        answers.write(b"+" if status == 0 else b"-" if os.WIFSIGNALED(status) else b"!")
         answers.flush()
     return 0
 
@@ -123,6 +119,21 @@ def main(arguments: Sequence[str]) -> int:
 def _next(orders: BinaryIO) -> str | None:
     size = orders.read(_LENGTH)
     return orders.read(int.from_bytes(size, "little")).decode() if len(size) == _LENGTH else None
+
+
+def _try(tokenizer: LLTokenizer, text: str, limits: LLParserLimits) -> NoReturn:
+    """Ends the process, with status 0 unless llguidance panics; its own word on the grammar counts elsewhere."""
+    status = 1
+    try:
+        from llguidance import LLMatcher
+
+        _bound()
+        matcher = LLMatcher(tokenizer, text, log_level=0, limits=limits)
+        if not matcher.is_error():
+            matcher.compute_bitmask()
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def _bound() -> None:

@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.usefixtures("healthy_at_end"), pytest.mark.timeout(240
 
 
 VOCABULARY = 49_152
-GENERATING = ("/v1/chat/completions", "/v1/completions")
 SHAPES = (
     *("tools", "tool_choice", "response_format", "structured_outputs"),
     *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
@@ -51,36 +50,56 @@ def within(prompt: Any) -> Any:
 def aim(body: dict[str, Any]) -> None:
     """Makes a valid body reach the model, which has fewer tokens and other names than the description allows, and
     keeps what it asks for small. The rest stays as it is."""
-    body |= {"model": MODEL, "max_tokens": 2, "max_completion_tokens": None, "best_of": None}
+    body["model"] = MODEL
     for name, most in {"n": 2, "min_tokens": 2, "logprobs": 20, "top_logprobs": 20}.items():
         if isinstance(body.get(name), int) and not isinstance(body[name], bool):
             body[name] = min(body[name], most)
     # Anything may be a tool or a shape for text as far as the description goes.
     body |= {name: None for name in SHAPES if name in body}
-    if body.get("top_logprobs") is not None:
-        body["logprobs"] = True
     if body.get("stream_options") is not None:
         body["stream"] = True
-    if "messages" in body:
-        body |= {"echo": None, "continue_final_message": None}
-        for message in body["messages"]:
-            message["content"] = message.get("content") or "x"
-            message |= {"tool_calls": None, "tunechat": None}
-            for part in message["content"] if isinstance(message["content"], list) else ():
-                part["text"] = part.get("text") or "x"
-    else:
-        body["prompt"] = within(body["prompt"]) or "x"
     if body.get("stop_token_ids"):
         body["stop_token_ids"] = [token % VOCABULARY for token in body["stop_token_ids"]]
     if body.get("logit_bias"):
         body["logit_bias"] = {str(int(token) % VOCABULARY): bias for token, bias in body["logit_bias"].items()}
 
 
+def aim_chat(body: dict[str, Any]) -> None:
+    aim(body)
+    body |= {"max_tokens": 2, "max_completion_tokens": None, "echo": None, "continue_final_message": None}
+    if body.get("top_logprobs") is not None:
+        body["logprobs"] = True
+    for message in body["messages"]:
+        message["content"] = message.get("content") or "x"
+        message |= {"tool_calls": None, "tunechat": None}
+        for part in message["content"] if isinstance(message["content"], list) else ():
+            part["text"] = part.get("text") or "x"
+
+
+def aim_completion(body: dict[str, Any]) -> None:
+    aim(body)
+    body |= {"prompt": within(body["prompt"]) or "x", "max_tokens": 2, "best_of": None}
+
+
+def aim_response(body: dict[str, Any]) -> None:
+    aim(body)
+    body |= {"max_output_tokens": 2, "previous_response_id": None, "text": None, "background": None}
+    given = body.get("input")
+    said = [item for item in given if "role" in item] if isinstance(given, list) else []
+    for item in said:
+        for part in item["content"] if isinstance(item["content"], list) else ():
+            part |= {"type": "input_text", "text": part.get("text") or "x"}
+    body["input"] = given if isinstance(given, str) else said or "x"
+
+
+AIMS = {"/v1/chat/completions": aim_chat, "/v1/completions": aim_completion, "/v1/responses": aim_response}
+
+
 @schema.parametrize()
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_request_makes_a_server_error(case: schemathesis.Case, server: Server) -> None:
-    if case.meta.generation.mode.is_positive and case.path in GENERATING:
-        aim(case.body)
+    if case.meta.generation.mode.is_positive and case.path in AIMS:
+        AIMS[case.path](case.body)
     check(case, server)
 
 
@@ -102,7 +121,7 @@ def check(case: schemathesis.Case, server: Server) -> int:
     return int(response.status_code)
 
 
-@pytest.mark.parametrize("path", GENERATING)
+@pytest.mark.parametrize("path", AIMS)
 def test_many_of_them_reached_the_model(server: Server, path: str) -> None:
     served = server.metrics()[f'tunechat_requests_total{{method="POST",route="{path}",status="200"}}']
     assert served > 40

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..grammars.patterns import limits
+from ..grammars.attempt import problem_of
 from ..grammars.schema import read_schema
 from ..grammars.structure import Structure, combined, json_rule, quoted
 from .brevity import brief
@@ -185,10 +185,7 @@ def _compiles(rule: str) -> bool:
 
 
 def _tried(rule: str) -> bool:
-    from llguidance import LLMatcher
-
-    failed, _ = LLMatcher.validate_grammar_with_warnings(f"start: {rule}", limits=limits())
-    return not failed
+    return not problem_of(f"start: {rule}")
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ...contract.errors import InvalidRequest
+from .attempt import problem_of
 
 MAX_PATTERN = 2_000
 MAX_TOLD = 200
@@ -61,16 +62,8 @@ def expanded_length(pattern: str) -> int:
 def _problem(pattern: str) -> str:
     from llguidance import LLMatcher
 
-    failed, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_regex(pattern), limits=limits())
-    if not failed:
+    problem = problem_of(LLMatcher.grammar_from_regex(pattern))
+    if not problem:
         return ""
-    told = " ".join(messages[0].partition("\n   1 |")[0].rpartition("error:")[2].split())
+    told = " ".join(problem.partition("\n   1 |")[0].rpartition("error:")[2].split())
     return told[:MAX_TOLD] + "."
-
-
-@lru_cache(maxsize=1)
-def limits() -> Any:
-    """What the first look at a grammar may cost: some ten milliseconds at the most."""
-    from llguidance import LLParserLimits
-
-    return LLParserLimits(initial_lexer_fuel=500_000, max_grammar_size=200_000, verbose_errors=False)

@@ -4,12 +4,14 @@ import asyncio
 import base64
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tunechat.serve.contract.errors import ErrorRecord, Overloaded
+from tunechat.tests.serve.api.adapter_files import write_adapter
 from tunechat.tests.serve.api.conftest import Serve
 from tunechat.tests.serve.api.harness import CONTEXT, HIDDEN, MODEL, call, make_scope, scripted_mean
 
@@ -123,10 +125,10 @@ async def test_few_inputs_run_at_a_time_and_end_when_the_client_leaves(serve: Se
 
 
 async def test_one_that_fails_ends_all(serve: Serve) -> None:
-    fault = ErrorRecord(code="numerical_error", message="no numbers", http_status=500)
+    fault = ErrorRecord(code="out_of_memory", message="no room", http_status=503)
     served = await serve(engine={"faults": {0: fault}})
     reply = await served.client.post(PATH, json=asked(["a"] * 40))
-    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "numerical_error")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "out_of_memory")
     assert not served.engine.open
 
 
@@ -148,6 +150,18 @@ async def test_it_ends_when_its_time_is_over_or_the_server_stops(serve: Serve) -
     served.gateway.drain.force()
     assert (await running).status_code == 503
     assert not served.engine.open
+
+
+async def test_an_adapter_is_chosen_by_model(serve: Serve, tmp_path: Path) -> None:
+    served = await serve(adapter_store=tmp_path / "store")
+    body = {"lora_name": "support", "lora_path": str(write_adapter(tmp_path / "support"))}
+    assert (await served.client.post("/v1/load_lora_adapter", json=body)).status_code == 200
+    reply = await served.client.post(PATH, json=asked(["a", "b"], model="support"))
+    assert (reply.json()["model"], reply.headers["x-tunechat-adapter"]) == ("support@1", "support@1")
+    weighted = await served.client.post(PATH, json=asked(adapters=[{"name": "support", "weight": 0.5}]))
+    assert weighted.json()["model"] == "support@1*0.5"
+    assert [[use.weight for use in uses] for uses in served.engine.uses] == [[1.0], [1.0], [0.5]]
+    assert len({use.digest for uses in served.engine.uses for use in uses}) == 1
 
 
 async def test_tokens_are_counted_and_tenants_kept_apart(serve: Serve) -> None:

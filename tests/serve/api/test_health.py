@@ -88,6 +88,9 @@ async def test_metrics_tell_requests_tokens_and_the_engine(serve: Serve) -> None
     assert float(lines["tunechat_next_token_seconds_count"]) == 11
     for name in ("ready", "running", "waiting", "blocks", "blocks_used", "generated_tokens_total"):
         assert f"tunechat_engine_{name}" in lines
+    for name in ("compiled_total", "reused_total", "refused_total"):
+        assert float(lines[f"tunechat_engine_grammars_{name}"]) == 0
+    assert {"tunechat_engine_running_grammars", "tunechat_engine_grammar_compile_seconds_total"} <= lines.keys()
     assert any(name.startswith("tunechat_build_info") for name in lines)
 
 

@@ -182,6 +182,7 @@ def test_a_wrong_grammar_fails_its_own_sequence_each_time(grammar: str) -> None:
         assert (error.code, error.http_status) == ("invalid_grammar", 400)
         assert len(error.message) < 500
         assert harness.result(f"{attempt} beside") == alone([1], greedy(9))
+    assert harness.engine.stats.grammars_refused == 2
 
 
 def test_a_tokenizer_that_cannot_be_read_fails_those_that_need_it() -> None:
@@ -229,9 +230,21 @@ def test_only_so_many_grammars_are_remembered() -> None:
     assert not flow.is_compiling
     assert flow._known_bytes == sum(map(len, flow._known))
     assert flow.compiled == 3 * MAX_KNOWN
+    assert harness.engine.stats.grammar_compile_seconds > 0
     harness.submit("again", [1], greedy(9, grammar=f"start: /a{{{(3 * MAX_KNOWN - 1) % 200 + 1}}}/"))
     harness.drain()
-    assert flow.compiled == 3 * MAX_KNOWN
+    stats = harness.engine.stats
+    assert (stats.grammars_compiled, stats.grammars_reused, stats.grammars_refused) == (3 * MAX_KNOWN, 1, 0)
+
+
+def test_those_that_run_with_a_grammar_are_counted() -> None:
+    harness = Harness()
+    harness.submit("free", [1], greedy(40))
+    harness.submit("held", [1], greedy(40, grammar="start: /[ab]+/"))
+    harness.drain_until("held", 3)
+    assert (harness.engine.stats.running, harness.engine.stats.running_grammars) == (2, 1)
+    harness.drain()
+    assert harness.engine.stats.running_grammars == 0
 
 
 def test_a_grammar_that_is_too_long_is_refused_before_it_travels() -> None:

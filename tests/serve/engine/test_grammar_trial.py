@@ -11,12 +11,16 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from llguidance import LLMatcher
 
+from tunechat.serve.contract.errors import InvalidRequest
 from tunechat.serve.engine.constraint import Constraint
 from tunechat.serve.engine.grammar_compiler import GrammarCompiled, GrammarCompiler
 from tunechat.serve.engine.grammar_tokenizer import grammar_tokenizer
 from tunechat.serve.engine.grammar_trial import GrammarTrial
+from tunechat.serve.text.grammars import read_structured_outputs
 
 EOS = (2, 0)
 VOCAB = 49152
@@ -65,6 +69,38 @@ def test_real_grammars_are_good(trial: GrammarTrial, name: str) -> None:
 def test_hostile_ones_are_ended(trial: GrammarTrial, name: str) -> None:
     assert trial.judge(COSTLY[name]) == "costly"
     assert trial.judge("start: /a/") == "good"
+
+
+atoms = st.sampled_from(["a", "[a-z]", ".", r"\w", r"\p{L}", "é", r"\d{3}", "x|y"])
+expressions = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["*", "+", "?", "{2,40}", "{300}", "{7,}"])).map(
+            lambda two: f"({two[0]}){two[1]}"
+        ),
+        st.lists(inner, min_size=2, max_size=4).map("".join),
+        st.lists(inner, min_size=2, max_size=3).map(lambda several: "(" + "|".join(several) + ")"),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40)
+@given(expression=expressions)
+def test_any_expression_is_taken_or_ended(trial: GrammarTrial, expression: str) -> None:
+    """What the gateway takes never breaks the child, and is good: its bounds are tighter than the budget."""
+    try:
+        structure = read_structured_outputs({"regex": expression}, "s")
+    except InvalidRequest:
+        assert trial.judge(f"start: /{expression}/") in ("good", "costly", "unreadable")
+    else:
+        assert structure is not None
+        assert trial.judge(structure.to_grammar()) == "good"
+
+
+def test_a_panic_is_an_answer(trial: GrammarTrial) -> None:
+    """A union of letters over which llguidance 1.9 panics; a later one may take it."""
+    assert trial.judge(r"start: /((é|\p{L})|(a|\w))/") in ("good", "unreadable")
 
 
 def test_a_child_that_dies_is_replaced(default_entry: Path) -> None:
