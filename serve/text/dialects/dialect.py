@@ -108,4 +108,11 @@ class Dialect:
         """Reads one turn back. `tools` None: calls of any name. `vouched`: its grammar held the text."""
         names = None if tools is None else frozenset(tool.name for tool in choice.of(tools))
         reads = self.reasoning if thinking != "no" else None
-        return TurnParser(self.form, names=names, vouched=vouched, reasoning=reads, opened=thinking == "open")
+        return TurnParser(
+            self.form,
+            names=names,
+            vouched=vouched,
+            calls_only=choice.mode == "required",
+            reasoning=reads,
+            opened=thinking == "open",
+        )

@@ -24,8 +24,9 @@ class TurnParser:
 
     `names` are the tools that may be called (None: any, empty: calls are text). `vouched` says that a grammar holds the
     text: arguments are then passed on as they come, and a call that the end of the text cuts off before its name is
-    known is dropped; else a call is passed on once it is whole and well-formed. `opened` says that the prompt ended
-    inside a reasoning block.
+    known is dropped, and so is the beginning of an opener behind which only calls could stand: in any turn behind its
+    first call, and with `calls_only` before that; else a call is passed on once it is whole and well-formed. `opened`
+    says that the prompt ended inside a reasoning block.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class TurnParser:
         *,
         names: Collection[str] | None = None,
         vouched: bool = False,
+        calls_only: bool = False,
         reasoning: Reasoning | None = None,
         opened: bool = False,
     ) -> None:
@@ -41,6 +43,7 @@ class TurnParser:
         self._names = names
         self._calls = names is None or len(names) > 0
         self._vouched = vouched
+        self._calls_only = calls_only
         self._search = MarkerSearch(form.openers if self._calls else ())
         self._reasoning = ReasoningReader(reasoning, opened=opened) if reasoning else None
         self._step: Callable[[], bool] = self._reason if reasoning else self._begin
@@ -73,13 +76,20 @@ class TurnParser:
             self._drops_space = self._reasoning.found
         if self._started:
             self._add(CallEnd(self._index, complete=False))
-        elif self._step != self._after and not (self._vouched and self._step in (self._open, self._call)):
+        elif not self._is_markup():
             self._say("".join(self._raw) + rest)
             if not self._drops_space:
                 self._shown += self._space
         self._raw, self._input, self._at, self._space, self._started = [], "", 0, [], False
         self._step = self._text
         return self._take()
+
+    def _is_markup(self) -> bool:
+        """Whether what is left can only have been the markup of calls."""
+        if self._step == self._after:
+            return True
+        ends_calls = self._step in (self._open, self._call) or self._calls_only or self._index > 0
+        return self._vouched and self._calls and ends_calls
 
     def _reason(self) -> bool:
         """Before and inside the reasoning block."""

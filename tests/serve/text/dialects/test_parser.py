@@ -250,3 +250,21 @@ def test_arguments_are_json_in_every_fragmentation() -> None:
         )
         fragments = "".join(event.fragment for event in events if hasattr(event, "fragment"))
         assert json.loads(fragments) == {"k": ["v", {"w": "é"}]}
+
+
+@pytest.mark.parametrize("size", range(1, len("<tool_call>\n{")))
+def test_the_beginning_of_an_opener_is_no_text_where_only_calls_can_stand(size: int) -> None:
+    """As when the length limit cuts a turn off."""
+    opener = "<tool_call>\n{"[:size]
+    required = dialect_of("hermes").parser(vouched=True, choice=ToolChoice("required"))
+    assert summary(read(required, list(opener))) == ("", "", [])
+    turn = f"{H}\n{opener}"
+    for choice in ("auto", "required"):
+        parser = dialect_of("hermes").parser(vouched=True, choice=ToolChoice(choice))
+        assert summary(read(parser, list(turn))) == ("", "", [("a", {"x": 1}, True)])
+    if size <= len("<tool_call>"):
+        assert summary(read(dialect_of("hermes").parser(vouched=True), list(opener))) == (
+            "",
+            "" if size == len("<tool_call>") else opener,
+            [],
+        )
