@@ -110,7 +110,7 @@ def test_what_may_be_run_is_listed(tooled: Server) -> None:
 
 def test_a_tool_of_an_mcp_server_is_run(client: openai.OpenAI) -> None:
     named = {"type": "tunechat", "name": "good_echo"}
-    body = {"tools": [named], "tool_choice": named, "parallel_tool_calls": False, "max_tokens": 200}
+    body = {"tools": [named], "tool_choice": named, "parallel_tool_calls": False, "max_tokens": 80}
     reply: Any = client.chat.completions.create(**ASK | {"extra_body": body})
     (step,) = reply.choices[0].message.tunechat["steps"][:1]
     assert step["tool_call"]["name"] == "good_echo"
