@@ -44,7 +44,7 @@ check: $(STAMP) ## Lint, formatting, types, and the rules about layout and impor
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@mkdir -p .mypy_cache/package && ln -sfn ../.. .mypy_cache/package/tunechat
-	MYPYPATH=.mypy_cache/package $(BIN)/mypy --package tunechat.serve --package tunechat.tools
+	MYPYPATH=.mypy_cache/package $(BIN)/mypy --package tunechat.serve --package tunechat.tools --package tunechat.trainer
 	$(BIN)/python -m pytest --quiet tests/test_imports.py tests/test_layout.py tests/test_docs.py
 
 format: $(STAMP) ## Let ruff rewrite the files.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted(path for part in ("serve", "tools") for path in (ROOT / part).rglob("*.py"))
+SOURCES = sorted(path for part in ("serve", "tools", "trainer") for path in (ROOT / part).rglob("*.py"))
 
 # Every part may also import itself and serve.settings, except those that import nothing of ours.
 ALLOWED: dict[str, set[str]] = {
@@ -35,11 +35,23 @@ ALLOWED: dict[str, set[str]] = {
         "serve.settings",
         "serve.text",
         "tools",
+        "trainer.data",
     },
     "serve.cli": {"serve.commands", "serve.contract", "serve.settings"},
     "tools": {"serve.contract"},
+    "trainer.data": {"serve.contract", "serve.text"},
+    "trainer": {"serve.adapters", "serve.base", "serve.contract", "serve.kernels", "serve.text"},
 }
-WITHOUT_TORCH = ("serve.adapters", "serve.contract", "serve.text", "serve.api", "serve.settings", "serve.cli", "tools")
+WITHOUT_TORCH = (
+    "serve.adapters",
+    "serve.contract",
+    "serve.text",
+    "serve.api",
+    "serve.settings",
+    "serve.cli",
+    "tools",
+    "trainer.data",
+)
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
 
 
@@ -80,7 +92,7 @@ def test_imports_only_what_its_part_may(path: Path) -> None:
     assert part is not None, f"{module} belongs to no part; add it to the table here and in docs/architecture.md"
     for line, imported in imports_of(path):
         assert not imported.startswith("tunechat"), f"{path}:{line} imports {imported}; use a relative import"
-        if imported.split(".")[0] in {"serve", "tools"}:
+        if imported.split(".")[0] in {"serve", "tools", "trainer"}:
             assert within(imported, ALLOWED[part] | {part}), f"{path}:{line}: {part} may not import {imported}"
 
 

@@ -1,0 +1,1 @@
+"""From data and a recipe to an adapter that answers: a process of its own."""
