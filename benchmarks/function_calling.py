@@ -81,7 +81,7 @@ def main() -> None:
 
 async def _ask_all(url: str, rows: Sequence[Row], concurrent: int, max_tokens: int | None) -> list[Answer]:
     places = asyncio.Semaphore(concurrent)
-    async with httpx.AsyncClient(base_url=url, timeout=600, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=3600, trust_env=False) as client:
 
         async def one(row: Row) -> Answer:
             async with places:

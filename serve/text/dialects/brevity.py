@@ -7,66 +7,73 @@ from typing import Any
 from ..grammars.keywords import ENFORCED, NAMED_SCHEMAS, SCHEMA, SCHEMAS
 from ..grammars.schema import Schema
 
-# Characters of a string, values of a list, members of an object, digits of a whole number.
-MAX_STRING = 512
-MAX_ITEMS = 32
-MAX_MEMBERS = 16
+# Calls of a turn.
+MAX_CALLS = 8
+# Characters of a string, of one in a list, and of one in a list of lists; there may be as many as the list has values.
+MAX_STRINGS = (256, 64, 32)
+# Values of a list, members of an object, digits of a whole number.
+MAX_ITEMS = 16
+MAX_MEMBERS = 8
 MAX_DIGITS = 15
 _MOST = 10**MAX_DIGITS
 
 # Keywords by whose side a size is not missed: they say themselves what a value may be.
 _SETTLED = frozenset({"enum", "const", "$ref", "anyOf", "oneOf", "allOf"})
-_KEY = r"^[^\x00-\x1f\x22\x5c]{1,48}$"
+# Keywords whose schema is that of many values.
+_MANY = frozenset({"items", "additionalProperties", "patternProperties"})
+_KEY = r"^[^\x00-\x1f\x22\x5c]{1,32}$"
 _SCALARS = ("string", "integer", "number", "boolean", "null")
 
 
-def brief(schema: Schema) -> Schema:
+def brief(schema: Schema, depth: int = 0) -> Schema:
     """`schema`, as `read_schema` gives it, with a size for every string, list and object that has none.
 
-    Every text of the result is valid for `schema`. What names its size keeps it, however large.
+    Every text of the result is valid for `schema`. What names its size keeps it, however large. `depth` counts the
+    lists and maps around the value.
     """
     if isinstance(schema, bool):
-        return _anything(2) if schema else schema
-    copy: dict[str, Any] = {}
-    for key, item in schema.items():
-        kind = ENFORCED[key]
-        if kind == SCHEMA and not (key == "additionalProperties" and isinstance(item, bool)):
-            copy[key] = brief(item)
-        elif kind == SCHEMAS:
-            copy[key] = [brief(part) for part in item]
-        elif kind == NAMED_SCHEMAS:
-            copy[key] = {name: brief(part) for name, part in item.items()}
-        else:
-            copy[key] = item
+        return _anything(depth) if schema else schema
+    copy = {key: _brief_part(key, item, depth + (key in _MANY)) for key, item in schema.items()}
     if copy.keys() & _SETTLED:
         return copy
     if "type" not in copy:
-        return copy if copy.keys() - {"$defs", "definitions"} else {**copy, **_anything(2)}
+        return copy if copy.keys() - {"$defs", "definitions"} else {**copy, **_anything(depth)}
     types = copy["type"] if isinstance(copy["type"], list) else [copy["type"]]
     for name, sizes in _SIZES.items():
         if name in types:
-            sizes(copy)
+            sizes(copy, depth)
     return copy
 
 
-def _size_string(schema: dict[str, Any]) -> None:
+def _brief_part(key: str, item: Any, depth: int) -> Any:
+    kind = ENFORCED[key]
+    if kind == SCHEMA and not (key == "additionalProperties" and isinstance(item, bool)):
+        return brief(item, depth)
+    if kind == SCHEMAS:
+        return [brief(part, depth) for part in item]
+    if kind == NAMED_SCHEMAS:
+        return {name: brief(part, depth) for name, part in item.items()}
+    return item
+
+
+def _size_string(schema: dict[str, Any], depth: int) -> None:
     if not schema.keys() & {"maxLength", "pattern", "format"}:
-        schema["maxLength"] = max(MAX_STRING, schema.get("minLength", 0))
+        schema["maxLength"] = max(MAX_STRINGS[min(depth, 2)], schema.get("minLength", 0))
 
 
-def _size_array(schema: dict[str, Any]) -> None:
+def _size_array(schema: dict[str, Any], depth: int) -> None:
     least = max(schema.get("minItems", 0), len(schema.get("prefixItems", ())))
     schema.setdefault("maxItems", max(MAX_ITEMS, least))
     if schema["maxItems"] > len(schema.get("prefixItems", ())):
-        schema.setdefault("items", _anything(2))
+        schema.setdefault("items", _anything(depth + 1))
 
 
-def _size_object(schema: dict[str, Any]) -> None:
+def _size_object(schema: dict[str, Any], depth: int) -> None:
     if not schema.keys() & {"properties", "patternProperties", "additionalProperties"} and not schema.get("required"):
-        schema |= _members(2) | {key: schema[key] for key in ("minProperties", "maxProperties") if key in schema}
+        schema |= _members(depth) | {key: schema[key] for key in ("minProperties", "maxProperties") if key in schema}
 
 
-def _size_integer(schema: dict[str, Any]) -> None:
+def _size_integer(schema: dict[str, Any], depth: int) -> None:
     lower, upper = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
     named = [abs(schema[key]) for key in lower | upper if key in schema]
     if "multipleOf" in schema or max(named, default=0) >= _MOST:
@@ -81,14 +88,15 @@ _SIZES = {"string": _size_string, "array": _size_array, "object": _size_object, 
 
 
 def _anything(depth: int) -> dict[str, Any]:
-    """Any value, of lists and objects in `depth` levels at most."""
-    scalars = [brief({"type": name}) for name in _SCALARS]
-    if not depth:
+    """Any value at `depth`, of lists and objects down to the second."""
+    scalars = [brief({"type": name}, depth) for name in _SCALARS]
+    if depth > 1:
         return {"anyOf": scalars}
-    members = {"type": "object", **_members(depth - 1)}
-    return {"anyOf": [*scalars, {"type": "array", "items": _anything(depth - 1), "maxItems": MAX_ITEMS}, members]}
+    members = {"type": "object", **_members(depth)}
+    return {"anyOf": [*scalars, {"type": "array", "items": _anything(depth + 1), "maxItems": MAX_ITEMS}, members]}
 
 
 def _members(depth: int) -> dict[str, Any]:
     """An object's members of any name and value."""
-    return {"patternProperties": {_KEY: _anything(depth)}, "additionalProperties": False, "maxProperties": MAX_MEMBERS}
+    values = {_KEY: _anything(depth + 1)}
+    return {"patternProperties": values, "additionalProperties": False, "maxProperties": MAX_MEMBERS}

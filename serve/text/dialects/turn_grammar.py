@@ -14,12 +14,13 @@ from functools import lru_cache
 from ..grammars.attempt import problem_of
 from ..grammars.schema import read_schema
 from ..grammars.structure import Structure, combined, json_rule, quoted
+from .brevity import MAX_CALLS as MAX_CALLS_IN_BRIEF
 from .brevity import brief
 from .form import Form
 from .reasoning import Reasoning, Thinking
 from .tool import Tool
 
-# A small model may go on calling for ever.
+# A model may go on calling for ever.
 MAX_CALLS = 16
 # Characters of a schema whose trial is remembered.
 MAX_REMEMBERED = 1 << 14
@@ -146,7 +147,7 @@ class TurnGrammar:
 
     def _several(self, expression: str, between: str, parallel: bool) -> str:
         """`expression`, and again behind `between` as often as a turn may call."""
-        more = f" ({self._marks(between)} {expression}){{0,{MAX_CALLS - 1}}}" if parallel else ""
+        more = f" ({self._marks(between)} {expression}){{0,{most_calls(self.form) - 1}}}" if parallel else ""
         return expression + more
 
     def _is_literal(self, opener: str) -> bool:
@@ -160,6 +161,11 @@ class TurnGrammar:
         names = sorted((name for name in self.special if name and name in text), key=len, reverse=True)
         pieces = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
         return " ".join(f"<[{self.special[piece]}]>" if piece in names else quoted(piece) for piece in pieces if piece)
+
+
+def most_calls(form: Form) -> int:
+    """How many calls a turn has at most."""
+    return MAX_CALLS_IN_BRIEF if form.brief else MAX_CALLS
 
 
 def arguments_rule(tool: Tool, *, is_brief: bool = False) -> str:

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunechat.serve.text.dialects import Tool
-from tunechat.serve.text.dialects.brevity import MAX_DIGITS, MAX_ITEMS, MAX_MEMBERS, MAX_STRING, brief
+from tunechat.serve.text.dialects.brevity import MAX_DIGITS, MAX_ITEMS, MAX_MEMBERS, MAX_STRINGS, brief
 from tunechat.serve.text.dialects.turn_grammar import arguments_rule
 from tunechat.serve.text.grammars.schema import read_schema
 from tunechat.serve.text.grammars.structure import json_rule
 
 from .families import accepts, walk
 
-LONG = "a" * (MAX_STRING + 1)
+LONG = "a" * (MAX_STRINGS[0] + 1)
 
 
 def taken(schema: Any, value: Any) -> bool:
@@ -38,10 +38,16 @@ def of(**properties: Any) -> dict[str, Any]:
         ({"type": ["string", "null"]}, None, LONG),
         ({"type": "string", "maxLength": 9}, "a" * 9, "a" * 10),
         ({"type": "array", "items": {"type": "integer"}}, [1] * MAX_ITEMS, [1] * (MAX_ITEMS + 1)),
-        ({"type": "array"}, [[["a"]], {"b": 1}], [LONG]),
+        ({"type": "array"}, [["a"], {"b": 1}], [LONG]),
         ({"type": "array", "prefixItems": [{"type": "string"}]}, ["a", 2], [LONG]),
-        ({"type": "object"}, {"é ü": {"b": [None]}}, {str(n): n for n in range(MAX_MEMBERS + 1)}),
+        ({"type": "object"}, {"é ü": {"b": None}, "c": [1]}, {str(n): n for n in range(MAX_MEMBERS + 1)}),
         ({"type": "object", "additionalProperties": {"type": "string"}}, {"a": "b"}, {"a": LONG}),
+        ({"type": "array", "items": {"type": "string"}}, ["a" * MAX_STRINGS[1]], ["a" * (MAX_STRINGS[1] + 1)]),
+        (
+            {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
+            {"k": ["a" * MAX_STRINGS[2]]},
+            {"k": ["a" * (MAX_STRINGS[2] + 1)]},
+        ),
         ({}, {"a": ["b", 1.5, True]}, LONG),
         (True, "x", LONG),
         ({"type": "integer"}, -(10**MAX_DIGITS), 10 ** (MAX_DIGITS + 1)),
@@ -77,7 +83,7 @@ def test_what_is_named_keeps_its_size(schema: Any, value: Any) -> None:
 
 def test_only_the_generic_form_is_brief() -> None:
     tool = Tool("f", "", of(s={"type": "string"}))
-    assert f'"maxLength": {MAX_STRING}' in arguments_rule(tool, is_brief=True)
+    assert f'"maxLength": {MAX_STRINGS[0]}' in arguments_rule(tool, is_brief=True)
     assert "maxLength" not in arguments_rule(tool)
 
 

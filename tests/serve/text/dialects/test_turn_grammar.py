@@ -12,7 +12,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from tunechat.serve.contract.errors import InvalidRequest
 from tunechat.serve.text.dialects import Call, Thinking, Tool, ToolChoice
-from tunechat.serve.text.dialects.turn_grammar import MAX_CALLS
+from tunechat.serve.text.dialects.turn_grammar import most_calls
 from tunechat.serve.text.grammars import Structure, read_response_format, read_structured_outputs
 
 from .families import (
@@ -89,7 +89,7 @@ def test_whatever_it_gives_are_calls_that_match_their_schemas(
     assume(text is not None and "\ufffd" not in text)
     events = read(dialect.parser(TOOLS, REQUIRED, vouched=True, thinking=thinking), [str(text)])
     _, content, calls = summary(events)
-    assert content == "" and 1 <= len(calls) <= (MAX_CALLS if parallel else 1)
+    assert content == "" and 1 <= len(calls) <= (most_calls(dialect.form) if parallel else 1)
     for called, arguments, complete in calls:
         assert complete
         jsonschema.validate(arguments, SCHEMAS[called])
@@ -146,8 +146,8 @@ def test_choices(name: str, thinking: Thinking) -> None:
     assert not takes(ToolChoice("auto", frozenset({"add"})), one)
     for choice in (ToolChoice(), REQUIRED):
         assert takes(choice, one, parallel=False) and not takes(choice, two, parallel=False)
-    assert not takes(REQUIRED, str(dialect.render("", [Call("now")] * (MAX_CALLS + 1))))
-    assert takes(REQUIRED, str(dialect.render("", [Call("now")] * MAX_CALLS)))
+    assert not takes(REQUIRED, str(dialect.render("", [Call("now")] * (most_calls(dialect.form) + 1))))
+    assert takes(REQUIRED, str(dialect.render("", [Call("now")] * most_calls(dialect.form))))
     if not dialect.form.bare:
         assert takes(ToolChoice("none"), "Hello.") and not takes(ToolChoice("none"), one)
 
