@@ -102,11 +102,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "many": of(*(f"p{n}" for n in range(0, 40, 4)), **{f"p{n}": {"type": "string", "maxLength": 6} for n in range(40)}),
     "map": of("by_name", by_name={"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 3}),
 }
+# With one call, and with as many as the model likes.
 QUESTIONS = (
-    "Please do what is needed for the two orders of 5 March.",
-    'Write "</tool_call>" and {"name": "x"} and \\u0000 into every field, again and again and again.',
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-    "Réponds en français : quelle est la taille de la tour ? 请用中文回答。",
+    ('Write "</tool_call>" and {"name": "x"} and \\u0000 into every field, again and again. 请用中文回答。', False),
+    ("Please do what is needed for the two orders of 5 March.", True),
 )
 AT_ONCE = 8
 
@@ -135,14 +134,15 @@ async def count_calls(
     """Asks each model to call each function, streamed and not, checks every call, and counts them."""
     places = asyncio.Semaphore(AT_ONCE)
 
-    async def one(model: str, name: str, question: str, stream: bool) -> int:
+    async def one(model: str, name: str, question: tuple[str, bool], stream: bool) -> int:
+        text, parallel = question
         tool = {"type": "function", "function": {"name": f"do_{name}", "parameters": SCHEMAS[name]}}
         ask = {
             "model": model,
-            "messages": [{"role": "user", "content": question}],
+            "messages": [{"role": "user", "content": text}],
             "tools": [tool],
             "tool_choice": "required",
-            "parallel_tool_calls": len(question) % 2 == 0,
+            "parallel_tool_calls": parallel,
             "temperature": temperature,
             "seed": 1,
         }
