@@ -102,45 +102,53 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def long_context(tiny: Path, home: Path) -> Iterator[Server]:
+def long_context(tiny: Path) -> Iterator[Server]:
+    home = tiny.parent / "home"
     with serving(home, home.with_suffix(".log"), str(tiny), max_context=LONG, cache_bytes="64MiB") as server:
         yield server
 
 
-def test_clients_with_long_prompts(tiny: Path, tmp_path: Path) -> None:
-    with long_context(tiny, tmp_path / "home") as server:
-        body = codex("tiny", instructions="You work on code in a terminal. " * 255)
-        streamed = server.http.post("/v1/responses", json=body, headers=CODEX_HEADERS)
-        assert streamed.status_code == 200, streamed.text
-        last = check_stream(streamed.text)[-1]["response"]
-        assert last["usage"]["input_tokens"] > 8192
-        assert last["status"] in ("completed", "incomplete")
-        asked = agents("tiny", tool_choice="required", max_output_tokens=100, parallel_tool_calls=False)
-        first = Response.model_validate(server.http.post("/v1/responses", json=asked).json())
-        (call,) = first.output
-        assert call.type == "function_call"
-        if call.status == "completed":
-            assert set(json.loads(call.arguments)) <= {"city"}
-        done = [
-            call.to_dict() | {"arguments": "{}"},
-            {"type": "function_call_output", "call_id": call.call_id, "output": "x"},
-        ]
-        again = server.http.post("/v1/responses", json=agents("tiny", *done, max_output_tokens=8))
-        assert again.status_code == 200, again.text
+@pytest.fixture(scope="module")
+def long(tiny: Path) -> Iterator[Server]:
+    """A server of that model; the last test kills it."""
+    with long_context(tiny) as server:
+        yield server
 
 
-def test_what_was_stored_survives_a_kill(tiny: Path, tmp_path: Path) -> None:
-    home = tmp_path / "home"
+def test_codex(long: Server) -> None:
+    body = codex("tiny", instructions="You work on code in a terminal. " * 266)
+    streamed = long.http.post("/v1/responses", json=body, headers=CODEX_HEADERS)
+    assert streamed.status_code == 200, streamed.text
+    last = check_stream(streamed.text)[-1]["response"]
+    assert last["usage"]["input_tokens"] > 8192
+    assert last["status"] in ("completed", "incomplete")
+
+
+def test_an_agent(long: Server) -> None:
+    asked = agents("tiny", tool_choice="required", max_output_tokens=100, parallel_tool_calls=False)
+    first = Response.model_validate(long.http.post("/v1/responses", json=asked).json())
+    (call,) = first.output
+    assert call.type == "function_call"
+    if call.status == "completed":
+        assert set(json.loads(call.arguments)) <= {"city"}
+    done = [
+        call.to_dict() | {"arguments": "{}"},
+        {"type": "function_call_output", "call_id": call.call_id, "output": "x"},
+    ]
+    again = long.http.post("/v1/responses", json=agents("tiny", *done, max_output_tokens=8))
+    assert again.status_code == 200, again.text
+
+
+def test_what_was_stored_survives_a_kill(long: Server, tiny: Path) -> None:
     ask = {"model": "tiny", "input": "Hi", "max_output_tokens": 4}
     endless = {"model": "tiny", "input": "Hi", "background": True, "ignore_eos": True}
-    with long_context(tiny, home) as server:
-        stored = server.http.post("/v1/responses", json=ask).json()
-        running = server.http.post("/v1/responses", json=endless).json()
-        path = f"/v1/responses/{running['id']}"
-        wait_until(lambda: server.http.get(path).json()["status"] == "in_progress", 10, "the response runs")
-        os.killpg(server.popen.pid, signal.SIGKILL)
-        server.popen.wait()
-    with long_context(tiny, home) as server:
+    stored = long.http.post("/v1/responses", json=ask).json()
+    running = long.http.post("/v1/responses", json=endless).json()
+    path = f"/v1/responses/{running['id']}"
+    wait_until(lambda: long.http.get(path).json()["status"] == "in_progress", 10, "the response runs")
+    os.killpg(long.popen.pid, signal.SIGKILL)
+    long.popen.wait()
+    with long_context(tiny) as server:
         assert server.http.get(f"/v1/responses/{stored['id']}").json() == stored
         died = server.http.get(path).json()
         assert (died["status"], died["error"]["code"]) == ("failed", "server_error")
