@@ -92,7 +92,33 @@ def aim_response(body: dict[str, Any]) -> None:
     body["input"] = given if isinstance(given, str) else said or "x"
 
 
-AIMS = {"/v1/chat/completions": aim_chat, "/v1/completions": aim_completion, "/v1/responses": aim_response}
+def aim_message(body: dict[str, Any]) -> None:
+    aim(body)
+    body |= {"max_tokens": 2, "output_config": None, "context_management": None}
+    if isinstance(body.get("system"), list):
+        body["system"] = texts(body["system"])
+    for message in body["messages"]:
+        message["content"] = texts(message.get("content") or "x")
+
+
+def texts(content: Any) -> Any:
+    """`content` with nothing in it but texts."""
+    if isinstance(content, str):
+        return content
+    return [{"type": "text", "text": part.get("text") or "x"} for part in content]
+
+
+def aim_embedding(body: dict[str, Any]) -> None:
+    body |= {"model": MODEL, "input": within(body["input"]) or "x", "dimensions": None, "adapters": None}
+
+
+AIMS = {
+    "/v1/chat/completions": aim_chat,
+    "/v1/completions": aim_completion,
+    "/v1/responses": aim_response,
+    "/v1/messages": aim_message,
+    "/v1/embeddings": aim_embedding,
+}
 
 
 @schema.parametrize()
