@@ -66,6 +66,12 @@ class Unsupported(InvalidRequest):
     code = "unsupported"
 
 
+class InvalidSample(InvalidRequest):
+    """A sample that cannot be learned from. The message begins with its place, `param` names the field."""
+
+    code = "invalid_sample"
+
+
 class ContextLengthExceeded(InvalidRequest):
     """Prompt and completion do not fit. Carries both numbers in its message; nothing is ever cut.
 
@@ -125,6 +131,27 @@ class BaseModelMismatch(InvalidAdapter):
     """An adapter that was made for another base model than the one served."""
 
     code = "base_model_mismatch"
+
+
+class InvalidData(TunechatError):
+    """Data for training whose content is wrong.
+
+    The message names the place, the field, what is wrong and how to mend it; so do the attributes, for programs.
+    `line` counts from 1 and is 0 where the file as a whole is meant. `kind` sorts problems and is stable.
+    """
+
+    code = "invalid_data"
+    http_status = 400
+
+    def __init__(self, what: str, mend: str, *, file: str, line: int = 0, field: str = "", kind: str = "field") -> None:
+        place = f"{file}:{line}" if line else file
+        super().__init__(f"{place}: {f'{field}: ' if field else ''}{what}; {mend}", param=field or None)
+        self.what = what
+        self.mend = mend
+        self.file = file
+        self.line = line
+        self.field = field
+        self.kind = kind
 
 
 class Overloaded(TunechatError):
