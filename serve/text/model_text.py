@@ -15,6 +15,7 @@ from .control_tokens import choose_marks, take_out
 from .decoder import TokenDecoder
 from .detokenizer import Detokenizer
 from .files import TextFiles, read_text_files
+from .rendered import Rendered, encode_behind
 from .template import ChatTemplate
 from .vocabulary import Vocabulary
 
@@ -78,7 +79,7 @@ class ModelText:
 
         Raises InvalidRequest where the template does not take the messages, tools or `template_kwargs`.
         """
-        return self._render(messages, tools, add_generation_prompt, continue_final_message, template_kwargs or {})[0]
+        return self._render(messages, tools, add_generation_prompt, continue_final_message, template_kwargs or {}).text
 
     def encode_chat(
         self,
@@ -93,10 +94,40 @@ class ModelText:
 
         Raises InvalidRequest as `render` does.
         """
-        text, marked = self._render(
-            messages, tools, add_generation_prompt, continue_final_message, template_kwargs or {}
+        return self.encode_rendered(
+            self._render(messages, tools, add_generation_prompt, continue_final_message, template_kwargs or {})
         )
-        return self._vocabulary.encode_marked(text, marked)
+
+    def rendered(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Rendered:
+        """The prompt as text that still knows which control tokens in it count. Raises InvalidRequest as `render`."""
+        return self._render(messages, tools, add_generation_prompt, False, template_kwargs or {})
+
+    def encode_rendered(self, rendered: Rendered) -> list[int]:
+        """Token ids of a whole prompt, as `encode_chat` gives them."""
+        return self._vocabulary.encode_marked(rendered.text, list(rendered.marked))
+
+    def encode_answer(self, rendered: Rendered) -> list[int] | None:
+        """Token ids of what follows a prompt, such as an answer; none of them is shared with the prompt's end.
+
+        None where this tokenizer cannot spell it as anything but the beginning of a text.
+        """
+        return encode_behind(self._vocabulary, rendered, self._spells)
+
+    def answer(self, text: str) -> Rendered:
+        """What a model writes: control tokens count in the `Own` parts of a `Markup`, and those that make text."""
+        (mark,) = choose_marks([text], 1)
+        marker = Marker(self._vocabulary.control, mark, middles=False)
+        return Rendered(*take_out(marker.value(text, spare=self._vocabulary.control.visible), mark))
+
+    def _spells(self, tokens: Sequence[int], text: str) -> bool:
+        return self.decode(tokens, skip_special=False, continues=True) == text
 
     def decode(self, tokens: Iterable[int], *, skip_special: bool = True, continues: bool = False) -> str:
         """The text of `tokens`; ids that the tokenizer does not know make none. See `detokenizer`."""
@@ -136,8 +167,7 @@ class ModelText:
         add_generation_prompt: bool,
         continue_final_message: bool,
         template_kwargs: Mapping[str, Any],
-    ) -> tuple[str, list[int]]:
-        """The prompt, and the positions of the characters in it that no control token may contain."""
+    ) -> Rendered:
         if continue_final_message and add_generation_prompt:
             raise InvalidRequest(
                 "continue_final_message and add_generation_prompt cannot go together.", param="continue_final_message"
@@ -156,7 +186,7 @@ class ModelText:
             add_generation_prompt=add_generation_prompt,
             template_kwargs=template_kwargs,
         )
-        return take_out(continuation.cut(rendered) if continuation else rendered, mark)
+        return Rendered(*take_out(continuation.cut(rendered) if continuation else rendered, mark))
 
     def _template(self, with_tools: bool) -> ChatTemplate:
         template = self._templates.get("tool_use") if with_tools else None
