@@ -165,6 +165,8 @@ class GrammarCompiler:
             except Exception:
                 logger.exception("the tokenizer does not work with grammars")
                 return False
+            if self._trial is not None:
+                self._trial.start()
         return True
 
     def _compile(self, text: str) -> tuple[CompiledGrammar | None, ErrorRecord | None]:

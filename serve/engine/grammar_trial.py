@@ -40,12 +40,13 @@ _ANSWERS: dict[bytes, Verdict] = {b"+": "good", b"-": "costly", b"!": "unreadabl
 class GrammarTrial:
     """A child that tries one grammar after the other, each in a fork of its own. Belongs to one thread.
 
-    The child starts with the first grammar, and reads the tokenizer then: about half a second.
+    The child starts when told to `start` or with the first grammar, and reads the tokenizer then: about half a second.
     """
 
     def __init__(self, folder: Path, vocab_size: int, eos_token_ids: tuple[int, ...]) -> None:
         self._command = (
             sys.executable,
+            "-P",
             "-m",
             __spec__.name,
             str(folder),
@@ -53,6 +54,13 @@ class GrammarTrial:
             *(str(token) for token in eos_token_ids),
         )
         self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the child if it is not there; does not wait for it."""
+        try:
+            self._running()
+        except OSError as error:
+            logger.error("grammars cannot be tried: %s", error)
 
     def judge(self, text: str) -> Verdict:
         """Whether it compiles and gives its first mask, or is found to be wrong, within the budget.
@@ -77,13 +85,16 @@ class GrammarTrial:
                         pipe.close()
             child.wait()
 
-    def _ask(self, text: bytes) -> Verdict:
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
             self.close()
             self._child = subprocess.Popen(  # noqa: S603 - the command is ours, never a user's
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
             )
-        child = self._child
+        return self._child
+
+    def _ask(self, text: bytes) -> Verdict:
+        child = self._running()
         if child.stdin is None or child.stdout is None:
             raise OSError("a child without pipes")
         child.stdin.write(len(text).to_bytes(_LENGTH, "little") + text)
