@@ -48,8 +48,8 @@ class RowSet:
             first, longest = self.too_long[0], max(row.tokens for row in self.too_long)
             raise InvalidSample(
                 f"{first.place}: {first.tokens} tokens do not fit into max_length {self.max_length}, and nothing is "
-                f"cut. {len(self.too_long)} rows are too long, the longest of {longest} tokens. Raise max_length, shorten "
-                "them, or leave them out with too_long=drop."
+                f"cut. {len(self.too_long)} rows are too long, the longest of {longest} tokens. Raise max_length, "
+                "shorten them, or leave them out with too_long=drop."
             )
         if not self.rows:
             raise InvalidSample("There is nothing to learn: no sample has an answer with a weight above 0.")

@@ -73,9 +73,9 @@ def make_model(name: str, *, ends: tuple[str, ...] | None = None) -> ModelText:
         entry = Path(folder)
         tokenizer.save(str(entry / "tokenizer.json"))
         config = {"bos_token": model.bos, "eos_token": "</s>", "chat_template": model.template}
-        (entry / "tokenizer_config.json").write_text(json.dumps(config))
         if ends == ():
             del config["eos_token"]
+        (entry / "tokenizer_config.json").write_text(json.dumps(config))
         ids = [tokenizer.token_to_id(token) for token in (model.ends if ends is None else ends)]
         # What a manifest names comes first, and then all the others: there is nothing but the manifest here.
         (entry / "manifest.json").write_text(json.dumps({"eos_token_ids": ids}))
