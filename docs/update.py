@@ -10,7 +10,17 @@ PARTS = (
     *(f"serve/{name}" for name in ("settings.py", "setting_kinds.py", "cli.py", "commands", "contract", "kernels")),
     *(f"serve/{name}" for name in ("text", "base", "text/dialects", "text/grammars", "adapters", "engine", "api")),
     *(f"serve/api/{name}" for name in ("messages", "responses")),
-    *("tools", "tools/builtin", "tools/mcp", "tools/agent", "trainer", "trainer/data"),
+    *(
+        "tools",
+        "tools/builtin",
+        "tools/mcp",
+        "tools/agent",
+        "trainer",
+        "trainer/data",
+        "trainer/data/files",
+        "trainer/data/formats",
+        "trainer/data/check",
+    ),
 )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import adapters, agent, config, doctor, models, ps, pull, run, serve, tools
+from . import adapters, agent, config, data, doctor, models, ps, pull, run, serve, tools
 
 app = typer.Typer(
     name="tunechat",
@@ -41,6 +41,7 @@ app.command("agent")(agent.agent)
 app.command("pull")(pull.pull)
 app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(data.app, name="data")
 app.command("ps")(ps.ps)
 app.command("doctor")(doctor.doctor)
 app.add_typer(tools.app, name="tools")

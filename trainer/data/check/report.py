@@ -1,0 +1,111 @@
+"""What a check found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from ....serve.contract.errors import InvalidData
+from .spread import Spread
+
+# Worth knowing, and no reason not to train.
+WARNINGS = frozenset({"duplicate", "near_duplicate", "schema_not_followed", "empty_question"})
+MAX_KEPT = 1000
+
+
+@dataclass(slots=True)
+class FileReport:
+    """One file: its format ("" where it could not be found), its samples, and those that are wrong."""
+
+    file: str
+    weight: float = 1.0
+    format: str = ""
+    samples: int = 0
+    wrong: int = 0
+
+
+@dataclass(slots=True)
+class Problems:
+    """The first problems of each severity, and how many there are of each kind."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    kept: list[InvalidData] = field(default_factory=list)
+
+    def add(self, problem: InvalidData) -> None:
+        self.counts[problem.kind] += 1
+        if len(self.kept) < MAX_KEPT:
+            self.kept.append(problem)
+
+    @property
+    def errors(self) -> int:
+        return sum(count for kind, count in self.counts.items() if kind not in WARNINGS)
+
+    @property
+    def warnings(self) -> int:
+        return sum(self.counts.values()) - self.errors
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a check found; `tokens` and `learned` tokens are None where they were not counted."""
+
+    files: tuple[FileReport, ...]
+    validation: tuple[FileReport, ...]
+    conversations: int
+    texts: int
+    pairs: int
+    with_tools: int
+    calls: int
+    turns: Spread
+    tokens: Spread | None
+    learned: int | None
+    problems: Problems
+
+    @property
+    def ok(self) -> bool:
+        """Whether it can be trained on as it is."""
+        return not self.problems.errors
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "files": [_file(report) for report in self.files],
+            "validation": [_file(report) for report in self.validation],
+            "samples": self.conversations + self.texts,
+            "conversations": self.conversations,
+            "texts": self.texts,
+            "preference_pairs": self.pairs,
+            "with_tools": self.with_tools,
+            "tool_calls": self.calls,
+            "turns": self.turns.as_json(),
+            "tokens": self.tokens.as_json() if self.tokens else None,
+            "learned_tokens": self.learned,
+            "errors": self.problems.errors,
+            "warnings": self.problems.warnings,
+            "by_kind": dict(sorted(self.problems.counts.items())),
+            "problems": [problem_json(problem) for problem in self.problems.kept],
+        }
+
+
+def problem_json(problem: InvalidData) -> dict[str, Any]:
+    """A problem for programs."""
+    return {
+        "severity": "warning" if problem.kind in WARNINGS else "error",
+        "kind": problem.kind,
+        "file": problem.file,
+        "line": problem.line or None,
+        "field": problem.field or None,
+        "what": problem.what,
+        "mend": problem.mend,
+    }
+
+
+def _file(report: FileReport) -> dict[str, Any]:
+    return {
+        "file": report.file,
+        "weight": report.weight,
+        "format": report.format or None,
+        "samples": report.samples,
+        "wrong": report.wrong,
+    }

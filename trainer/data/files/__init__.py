@@ -1,0 +1,1 @@
+"""Files with examples, as people have them: opened, decoded, and read a record at a time."""
