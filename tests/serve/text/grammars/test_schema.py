@@ -291,6 +291,20 @@ def test_whatever_a_grammar_gives_is_valid(schema: Any, seed: int) -> None:
     jsonschema.validate(json.loads(str(text)), schema)
 
 
+@pytest.mark.parametrize(
+    ("counts", "fits"), [((2, 3), True), ((97, 89), True), ((2, 3, 5, 7, 11, 13), False), ((997, 991), False)]
+)
+def test_patterns_that_hold_one_text_together_have_a_bound(counts: tuple[int, ...], fits: bool) -> None:
+    """(a{2})* and (a{3})* meet at every sixth: the text that both force is as long as their product."""
+    patterns: list[dict[str, Any]] = [{"pattern": f"^(a{{{count}}})*$"} for count in counts]
+    schema = {"type": "object", "properties": {"x": {"allOf": patterns[1:], **patterns[0], "type": "string"}}}
+    if fits:
+        read_schema(schema, "schema")
+        return
+    with pytest.raises(InvalidRequest, match="write patterns that hold one text together as one"):
+        read_schema(schema, "schema")
+
+
 def test_what_a_schema_forces_has_a_bound() -> None:
     long = {"type": "array", "items": {"const": "x" * 100}, "minItems": 9_000}
     assert "minItems" in refused(long)[1]
