@@ -27,7 +27,8 @@ def read_prose(path: Path) -> Records:
                 raise line
             if size + len(line.text) > MAX_PIECE and held:
                 cut = cut or len(held)
-                yield Record({"text": "".join(held[:cut])}, Place(file, begin))
+                if piece := "".join(held[:cut]).strip("\n"):
+                    yield Record({"text": piece}, Place(file, begin))
                 begin, held, cut = begin + cut, held[cut:], 0
                 size = sum(map(len, held))
             held.append(line.text)
