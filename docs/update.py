@@ -51,10 +51,26 @@ def settings() -> str:
     return reference()
 
 
+def recipe_keys() -> str:
+    """The table of all keys of a recipe."""
+    from tunechat.trainer.reference import reference
+
+    return reference()
+
+
+def recipe_list() -> str:
+    """The table of the ready-made recipes."""
+    from tunechat.trainer.catalogue import ready_made
+
+    rows = (f"| `{recipe.name}` | {recipe.about} |\n" for recipe in ready_made())
+    return "| recipe | for |\n|---|---|\n" + "".join(rows)
+
+
 def updated(page: str) -> str:
     """`docs/PAGE` with everything between its marks as the source has it now."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    for name, make in (("modules", modules), ("settings", settings)):
+    makers = {"modules": modules, "settings": settings, "recipe keys": recipe_keys, "recipes": recipe_list}
+    for name, make in makers.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
         if begin in text:
             head, _, rest = text.partition(begin)
@@ -62,7 +78,7 @@ def updated(page: str) -> str:
     return text
 
 
-PAGES = ("modules.md", "configuration.md")
+PAGES = ("modules.md", "configuration.md", "recipes.md")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ API = sorted((ROOT / "serve" / "api").rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
-@pytest.mark.parametrize("page", ["modules.md", "configuration.md"])
+@pytest.mark.parametrize("page", ["modules.md", "configuration.md", "recipes.md"])
 def test_written_parts_are_up_to_date(page: str) -> None:
     """`make docs` mends it."""
     spec = importlib.util.spec_from_file_location("update", ROOT / "docs" / "update.py")

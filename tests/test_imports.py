@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         "serve.settings",
         "serve.text",
         "tools",
-        "trainer.data",
+        "trainer",
     },
     "serve.cli": {"serve.commands", "serve.contract", "serve.settings"},
     "tools": {"serve.contract"},

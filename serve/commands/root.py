@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import adapters, agent, config, data, doctor, models, ps, pull, run, serve, tools
+from . import adapters, agent, config, data, doctor, models, ps, pull, recipes, run, serve, tools
 
 app = typer.Typer(
     name="tunechat",
@@ -42,6 +42,7 @@ app.command("pull")(pull.pull)
 app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(data.app, name="data")
+app.add_typer(recipes.app, name="recipes")
 app.command("ps")(ps.ps)
 app.command("doctor")(doctor.doctor)
 app.add_typer(tools.app, name="tools")
