@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import adapters, agent, config, data, doctor, models, ps, pull, recipes, run, serve, tools
+from . import adapters, agent, config, data, data_preview, doctor, models, ps, pull, recipes, run, serve, tools
 
 app = typer.Typer(
     name="tunechat",
@@ -41,6 +41,7 @@ app.command("agent")(agent.agent)
 app.command("pull")(pull.pull)
 app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
+data.app.command("preview")(data_preview.preview)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.command("ps")(ps.ps)
