@@ -13,9 +13,9 @@ logger = logging.getLogger(__name__)
 
 _NICENESS = 4
 # A step of the engine is as slow as the slowest of its threads, one for each core. With these a thread beside them
-# takes less than half of a core, in pieces that are shorter than a step.
+# takes a fifth of a core, in pieces that are shorter than a step.
 _WORK = 0.001  # seconds of a core after which there is a rest, where the work can be interrupted that soon
-_REST = 1.5  # seconds of rest for each second of work
+_REST = 4.0  # seconds of rest for each second of work
 
 
 class _Manners(threading.local):
