@@ -27,14 +27,15 @@ class FileReport:
 
 @dataclass(slots=True)
 class Problems:
-    """The first problems of each severity, and how many there are of each kind."""
+    """The first problems of each severity, in the order of finding, and how many there are of each kind."""
 
     counts: Counter[str] = field(default_factory=Counter)
     kept: list[InvalidData] = field(default_factory=list)
 
     def add(self, problem: InvalidData) -> None:
         self.counts[problem.kind] += 1
-        if len(self.kept) < MAX_KEPT:
+        # Many warnings must not crowd out the error that comes last.
+        if (self.warnings if problem.kind in WARNINGS else self.errors) <= MAX_KEPT:
             self.kept.append(problem)
 
     @property

@@ -33,7 +33,7 @@ def test_named_columns_come_before_guesses() -> None:
 
 
 def test_columns_that_are_not_there() -> None:
-    with pytest.raises(InvalidData, match="no column 'ask'.*out of: question, answer"):
+    with pytest.raises(InvalidData, match=r"no column 'ask'.*out of: question, answer"):
         QuestionAnswer("ask").read(record({"question": "q", "answer": "a"}))
     with pytest.raises(InvalidData, match="no column is known"):
         QuestionAnswer().read(record({"x": "q", "y": "a"}))
