@@ -60,8 +60,8 @@ def _sentencepiece(*, legacy: bool) -> Tokenizer:
     return tokenizer
 
 
-def make_model(name: str, *, ends: tuple[str, ...] | None = None) -> ModelText:
-    """The text side of a family's model; `ends` are other tokens that end answers than the family's."""
+def make_tokenizer(name: str) -> Tokenizer:
+    """A tokenizer of the family's kind, with the tokens of its template."""
     model = MODELS[name]
     if model.kind in ("gpt2", "byte_level"):
         tokenizer = _byte_level(gpt2=model.kind == "gpt2")
@@ -69,6 +69,12 @@ def make_model(name: str, *, ends: tuple[str, ...] | None = None) -> ModelText:
         tokenizer = _sentencepiece(legacy=model.kind == "legacy")
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (*_BASE, *model.special)])
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in model.visible])
+    return tokenizer
+
+
+def make_model(name: str, *, ends: tuple[str, ...] | None = None) -> ModelText:
+    """The text side of a family's model; `ends` are other tokens that end answers than the family's."""
+    model, tokenizer = MODELS[name], make_tokenizer(name)
     with tempfile.TemporaryDirectory() as folder:
         entry = Path(folder)
         tokenizer.save(str(entry / "tokenizer.json"))
