@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 
 from ...serve.contract.errors import InvalidData
 from .files.reading import read_records
+from .files.sources import Source
 from .formats.choice import format_named, found_format
 from .formats.form import Format
 from .formats.question_answer import QuestionAnswer
@@ -60,6 +61,13 @@ def read_samples(path: Path, reading: Reading = LOOK) -> Iterator[Sample]:
         if isinstance(item, InvalidData):
             raise item
         yield item
+
+
+def weighted_samples(sources: Sequence[Source], reading: Reading = LOOK, *, seed: int = 0) -> Iterator[Sample]:
+    """The samples of all sources, each as often as the weight of its source says. Raises as `read_samples`."""
+    for source in sources:
+        for sample in read_samples(source.path, reading):
+            yield from repeat(sample, source.times(sample.place, seed))
 
 
 def _sample(form: Format, record: Record) -> Sample | InvalidData:

@@ -12,8 +12,9 @@ import pytest
 from tunechat.serve.contract.errors import ConfigError, InvalidData
 from tunechat.tests.trainer.data.formats.test_choice import EXAMPLES
 from tunechat.tests.trainer.data.writing import errors, one, said, write_lines
+from tunechat.trainer.data.files.sources import Source
 from tunechat.trainer.data.sample import PlainText
-from tunechat.trainer.data.samples import Reading, read_samples, samples_or_errors
+from tunechat.trainer.data.samples import Reading, read_samples, samples_or_errors, weighted_samples
 
 CHAT = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 
@@ -75,6 +76,15 @@ def test_files_with_nothing_in_them(tmp_path: Path, reading: Reading) -> None:
     (tmp_path / "a.jsonl").touch()
     assert [error.kind for error in errors(tmp_path / "a.jsonl", reading)] == ["empty"]
     assert [error.kind for error in errors(tmp_path / "b.jsonl", reading)] == ["file"]
+
+
+def test_weights_repeat_and_thin_out(tmp_path: Path) -> None:
+    often = write_lines(tmp_path / "a.jsonl", [{"text": "often"}] * 10)
+    rarely = write_lines(tmp_path / "b.jsonl", [{"text": "rarely"}] * 1000)
+    sources = [Source(often, 3.0), Source(rarely, 0.25)]
+    texts = [sample.text for sample in weighted_samples(sources) if isinstance(sample, PlainText)]
+    assert texts.count("often") == 30 and 200 < texts.count("rarely") < 300
+    assert list(weighted_samples(sources, seed=3)) == list(weighted_samples(sources, seed=3))
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,24 @@ def read_parquet(path: Path) -> Records:
             for batch in table.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     number += 1
-                    yield Record(_without_nulls(row), Place(file, number))
-    except (ArrowException, OSError) as error:
+                    yield Record(_plain(row), Place(file, number))
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
         told = " ".join(str(error).split())[:200]
         raise InvalidData(
             f"this is no readable parquet file: {told}", "write it anew", file=file, kind="file"
         ) from error
 
 
-def _without_nulls(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: fields that are missing are left out, and times and decimals are text."""
     if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
+        return {str(name): _plain(item) for name, item in value.items() if not _is_missing(item)}
+    if isinstance(value, list | tuple):
+        return [None if _is_missing(item) else _plain(item) for item in value]
+    if isinstance(value, str | int | float):
+        return value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))

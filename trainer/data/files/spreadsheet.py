@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,11 @@ from .tables import column_names, row_record
 # Unpacked bytes: strings of a workbook are held in memory, and a small file can unpack to any size.
 MAX_UNPACKED = 1 << 30
 MAX_STRINGS = 256 << 20
+# What zipfile, the parsers of XML and openpyxl raise for files that are not as they should be.
+_BROKEN: tuple[type[Exception], ...] = (
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, SyntaxError, RuntimeError),
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+)
 _MEND = "save it anew as .xlsx, or as .csv"
 
 
@@ -55,7 +61,6 @@ def _sheets(book: Any, sheet: str | None, file: str) -> Iterator[Any]:
 @contextmanager
 def _workbook(path: Path) -> Iterator[Any]:
     import warnings
-    from xml.etree.ElementTree import ParseError
 
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
@@ -70,7 +75,7 @@ def _workbook(path: Path) -> Iterator[Any]:
                 yield book
             finally:
                 book.close()
-    except (InvalidFileException, zipfile.BadZipFile, ParseError, KeyError, ValueError, TypeError) as error:
+    except (*_BROKEN, InvalidFileException) as error:
         told = " ".join(str(error).split())[:200]
         raise InvalidData(f"this is no readable spreadsheet: {told}", _MEND, file=str(path), kind="file") from error
 
@@ -79,7 +84,7 @@ def _check_size(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {item.filename: item.file_size for item in archive.infolist()}
-    except (zipfile.BadZipFile, OSError) as error:
+    except _BROKEN as error:
         raise InvalidData(f"this is no .xlsx file: {error}", _MEND, file=str(path), kind="file") from error
     if sum(sizes.values()) > MAX_UNPACKED or sizes.get("xl/sharedStrings.xml", 0) > MAX_STRINGS:
         raise InvalidData("the spreadsheet is too large", "save it as .csv", file=str(path), kind="size")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from tunechat.serve.contract.errors import InvalidData
@@ -50,6 +53,18 @@ def test_what_is_no_spreadsheet(tmp_path: Path) -> None:
         archive.writestr("hello.txt", "hello")
     with pytest.raises(InvalidData, match="no readable spreadsheet"):
         list(read_spreadsheet(path))
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damage_is_an_error_of_ours(workbook: Path, data: st.DataObject) -> None:
+    raw = bytearray(workbook.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=3)):
+        raw[place] = data.draw(st.integers(0, 255))
+    damaged = workbook.with_name("damaged.xlsx")
+    damaged.write_bytes(raw)
+    with contextlib.suppress(InvalidData):
+        list(read_spreadsheet(damaged))
 
 
 def test_what_unpacks_to_too_much_is_refused_unread(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
