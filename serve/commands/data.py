@@ -114,7 +114,11 @@ def convert(
                 else:
                     raise item
 
-    count = write_openai(samples(), out, force=force)
+    try:
+        count = write_openai(samples(), out, force=force)
+    except InvalidData as error:
+        typer.echo(f"error: {one_line(error.message)}", err=True)
+        raise typer.Exit(1) from error
     if json:
         print_json({"path": str(out), "samples": count, "left_out": len(skipped)})
     else:

@@ -100,7 +100,10 @@ def test_conversion_stops_at_what_is_wrong_unless_told(tunechat: Tunechat, tmp_p
     assert done.code == 1 and f"{path}:2" in done.err and not out.exists()
     done = tunechat("data", "convert", str(path), str(out), "--skip-invalid")
     assert done.code == 0 and "1 samples, 1 left out" in done.out and len(out.read_text().splitlines()) == 1
-    assert "\x1b" not in done.err
+    strange = write_lines(tmp_path / "b.jsonl", [{"x\x1b[31m": 1}])
+    for command in (("convert", str(strange), str(tmp_path / "b")), ("check", str(strange), "--no-tokens")):
+        told = tunechat("data", *command)
+        assert told.code == 1 and "x [31m" in told.err + told.out and "\x1b" not in told.err + told.out
 
 
 def test_formats_are_listed_and_refused_by_name(tunechat: Tunechat, tmp_path: Path) -> None:

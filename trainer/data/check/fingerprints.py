@@ -30,7 +30,8 @@ class Fingerprints:
         self._loose = array("Q")
         self._lines = array("Q")
         self._files = array("I")
-        self._names: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
+        self._order: list[str] = []
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -39,7 +40,10 @@ class Fingerprints:
         self._exact.append(_hash(_whole(sample)))
         self._loose.append(_hash(_words(sample)))
         self._lines.append(sample.place.line)
-        self._files.append(self._names.setdefault(sample.place.file, len(self._names)))
+        number = self._numbers.setdefault(sample.place.file, len(self._order))
+        if number == len(self._order):
+            self._order.append(sample.place.file)
+        self._files.append(number)
 
     def repeated(self) -> Iterator[tuple[Place, Place, bool]]:
         """Samples that were there before: their places, those of the first ones, and whether they are exactly alike."""
@@ -62,7 +66,7 @@ class Fingerprints:
                 yield self._place(int(index)), others._place(other)
 
     def _place(self, index: int) -> Place:
-        return Place(list(self._names)[self._files[index]], self._lines[index])
+        return Place(self._order[self._files[index]], self._lines[index])
 
 
 def _values(hashes: array[int]) -> NDArray[np.uint64]:

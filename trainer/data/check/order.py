@@ -54,7 +54,7 @@ def _roles(sample: Conversation) -> Iterator[InvalidData]:
             yield problem(sample, field, "two messages of the user follow each other", "join them", "role_order")
         elif role == "assistant" and before == "assistant":
             yield problem(sample, field, "two answers follow each other", "join them", "role_order")
-        elif role == "assistant" and before in ("", "system", "developer"):
+        elif role == "assistant" and before in ("", "system", "developer") and message.get("weight") != 0:
             mend = "begin with a question, or leave the first answer out"
             yield problem(sample, field, "the conversation begins with an answer", mend, "role_order")
         elif role == "user" and before == "tool":
@@ -63,7 +63,7 @@ def _roles(sample: Conversation) -> Iterator[InvalidData]:
         before = role
     if before in ("user", "tool"):
         what = f"the conversation ends with a message of the {before}, behind which nothing is learned"
-        yield problem(sample, f"messages[{len(sample.messages) - 1}]", what, "end with an answer", "role_order")
+        yield problem(sample, f"messages[{len(sample.messages) - 1}]", what, "end with an answer", "unlearned_end")
 
 
 def _results(sample: Conversation) -> Iterator[InvalidData]:

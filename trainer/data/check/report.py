@@ -10,7 +10,7 @@ from ....serve.contract.errors import InvalidData
 from .spread import Spread
 
 # Worth knowing, and no reason not to train.
-WARNINGS = frozenset({"duplicate", "near_duplicate", "schema_not_followed", "empty_question"})
+WARNINGS = frozenset({"duplicate", "near_duplicate", "schema_not_followed", "empty_question", "unlearned_end"})
 MAX_KEPT = 1000
 
 

@@ -24,6 +24,7 @@ def found(*messages: Any, **more: Any) -> list[tuple[str, str]]:
         (("developer", "d"), Q, call("f", "{}"), result("1"), A),
         (Q, call("f", "{}", "a"), result("1", "a"), call("f", "{}", "b"), result("1", "b"), A),
         (Q, call("f", "{}")),
+        ({"role": "assistant", "content": "hello", "weight": 0}, Q, A),
         (Q, {"role": "assistant", "content": [{"type": "text", "text": "a"}]}),
     ],
 )
@@ -42,8 +43,8 @@ def test_a_call_at_the_end_needs_no_result() -> None:
         ((Q, Q, A), ("role_order", "messages[1].role")),
         ((Q, A, A), ("role_order", "messages[2].role")),
         ((S, A, Q, A), ("role_order", "messages[1].role")),
-        ((Q, A, Q), ("role_order", "messages[2]")),
-        ((Q, call("f", "{}"), result("1")), ("role_order", "messages[2]")),
+        ((Q, A, Q), ("unlearned_end", "messages[2]")),
+        ((Q, call("f", "{}"), result("1")), ("unlearned_end", "messages[2]")),
         ((Q, call("f", "{}"), result("1"), Q, A), ("role_order", "messages[3].role")),
         ((Q, result("1"), A), ("tool_result", "messages[1].tool_call_id")),
         ((Q, call("f", "{}"), result("1", "other"), A), ("tool_result", "messages[2].tool_call_id")),
