@@ -37,5 +37,9 @@ def _run() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    # What a message quotes may come from a file, and a terminal obeys control characters.
+    printable = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(message.split())
+    )
+    print(f"error: {printable}", file=sys.stderr)
     raise SystemExit(code)

@@ -45,6 +45,7 @@ def test_exit_codes(arguments: tuple[str, ...], code: int, told: str) -> None:
         (Overloaded("busy"), 1, "error: busy\n"),
         (PermissionError(13, "Permission denied", "/x"), 1, "error: Permission denied: /x\n"),
         (OSError("odd"), 1, "error: odd\n"),
+        (ModelError("\x1b]0;owned\x07 x"), 1, "error: \N{REPLACEMENT CHARACTER}]0;owned\N{REPLACEMENT CHARACTER} x\n"),
     ],
 )
 def test_known_errors_are_one_line(
