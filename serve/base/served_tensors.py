@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from .class_weights import FUSED
 from .entry import BaseEntry
 from .weights import DenseWeight, Weight
-
-_FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
 class ServedTensors:
@@ -61,11 +60,11 @@ class ServedTensors:
         """The modules that `name` holds, each with its first row and the one after its last."""
         manifest = self._entry.manifest
         stem, _, kind = name.rpartition(".")
-        if manifest.layout != "compact" or kind not in _FUSED:
+        if manifest.layout != "compact" or kind not in FUSED:
             yield name, 0, rows
             return
         start = 0
-        for part in _FUSED[kind]:
+        for part in FUSED[kind]:
             count = manifest.linears[f"{stem}.{part}"][0]
             yield f"{stem}.{part}", start, start + count
             start += count

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..base.architecture import architecture_of
 from ..base.entry import BaseEntry
 from ..base.linear import Linear4bit
+from ..base.mapped_class import build_class
 from ..base.product import product
-from ..base.weights import DenseWeight, place
 from ..contract.errors import ModelError
 from ..kernels.decoder import paged_attention, store
 from ..kernels.deltas import Deltas
@@ -200,67 +200,13 @@ def paged_interface(
 
 
 def _build(entry: BaseEntry, device: torch.device) -> Any:
-    """The transformers class of the entry's config, its parameters views of the entry."""
-    from accelerate import init_empty_weights
-    from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+    """The transformers class of the entry's config over the entry. Raises ModelError for one that cannot be served."""
+    from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION, paged_interface)
-    config = AutoConfig.from_pretrained(entry.folder, trust_remote_code=False)
-    name = architecture_of(entry.config)
-    _check_rope(config, name)
-    config._attn_implementation = ATTENTION
-    with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    if not model._supports_attention_backend:
-        raise ModelError(f"the transformers class {name} does not use the attention interface, so it cannot be served")
-    model.eval().requires_grad_(False)
-    _load(model, entry, device)
-    model.to(device)
+    model = build_class(entry, device, ATTENTION, AdaptedLinear)
+    _check_rope(model.config, architecture_of(entry.config))
     return model
-
-
-def _load(model: nn.Module, entry: BaseEntry, device: torch.device) -> None:
-    """Replaces projections by products over the entry and fills the other parameters.
-
-    Raises ModelError naming what the entry lacks or holds in another shape.
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    embedding = next(path for path, module in model.named_modules() if isinstance(module, nn.Embedding))
-    for path, module in list(model.named_modules()):
-        source = embedding if path == "lm_head" and not entry.has("lm_head") else path
-        if isinstance(module, nn.Linear):
-            _replace(
-                model, path, AdaptedLinear(place(entry.weight(source), device), _bias(entry, path, module, device))
-            )
-        elif isinstance(module, Conv1D):
-            weight = DenseWeight(entry.weight(path).dequantize().t().contiguous())
-            _replace(model, path, Linear4bit(weight, _bias(entry, path, module, device)))
-    for path, parameter in list(model.named_parameters()):
-        owner, _, leaf = path.rpartition(".")
-        tensor = entry.tensor(path).to(device)
-        if tensor.shape != parameter.shape:
-            raise ModelError(
-                f"{path} is {tuple(tensor.shape)} in the model's files and {tuple(parameter.shape)} in its class"
-            )
-        kept = tensor if tensor.dim() > 1 else tensor.float()
-        setattr(model.get_submodule(owner), leaf, nn.Parameter(kept, requires_grad=False))
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
-            module.register_forward_hook(_to_float32)
-
-
-def _to_float32(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
-    return output.float()
-
-
-def _bias(entry: BaseEntry, path: str, module: nn.Module, device: torch.device) -> Tensor | None:
-    return None if getattr(module, "bias", None) is None else entry.vector(f"{path}.bias").to(device)
-
-
-def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    owner, _, leaf = path.rpartition(".")
-    setattr(model.get_submodule(owner), leaf, module)
 
 
 def _attention_modules(model: nn.Module) -> Iterator[nn.Module]:
