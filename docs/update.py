@@ -8,7 +8,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PARTS = (
     *(f"serve/{name}" for name in ("settings.py", "setting_kinds.py", "cli.py", "commands", "contract", "kernels")),
-    *(f"serve/{name}" for name in ("text", "base", "text/dialects", "text/grammars", "adapters", "engine", "api")),
+    *(
+        f"serve/{name}"
+        for name in ("text", "base", "text/dialects", "text/grammars", "adapters", "jobs", "engine", "api")
+    ),
     *(f"serve/api/{name}" for name in ("messages", "responses")),
     *(
         "tools",

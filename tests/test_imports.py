@@ -22,14 +22,24 @@ ALLOWED: dict[str, set[str]] = {
     "serve.text": {"serve.contract", "serve.settings"},
     "serve.base": {"serve.contract", "serve.kernels", "serve.settings"},
     "serve.adapters": {"serve.contract"},
+    "serve.jobs": {"serve.adapters", "serve.contract"},
     "serve.engine": {"serve.adapters", "serve.contract", "serve.base", "serve.kernels", "serve.settings"},
-    "serve.api": {"serve.adapters", "serve.contract", "serve.text", "serve.engine.client", "serve.settings", "tools"},
+    "serve.api": {
+        "serve.adapters",
+        "serve.contract",
+        "serve.text",
+        "serve.engine.client",
+        "serve.jobs",
+        "serve.settings",
+        "tools",
+    },
     "serve.commands": {
         "serve.adapters",
         "serve.api",
         "serve.base",
         "serve.contract",
         "serve.engine",
+        "serve.jobs",
         "serve.kernels",
         "serve.setting_kinds",
         "serve.settings",
@@ -45,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
 WITHOUT_TORCH = (
     "serve.adapters",
     "serve.contract",
+    "serve.jobs",
     "serve.text",
     "serve.api",
     "serve.settings",
@@ -109,7 +120,7 @@ def loaded_after(code: str, *names: str) -> set[str]:
     return set(done.stdout.rpartition("LOADED")[2].split())
 
 
-@pytest.mark.parametrize("part", ["adapters", "contract", "text", "api", "settings", "engine.client", "cli"])
+@pytest.mark.parametrize("part", ["adapters", "contract", "jobs", "text", "api", "settings", "engine.client", "cli"])
 def test_every_module_of_the_part_loads_without_model_libraries(part: str) -> None:
     modules = ["tunechat." + module_of(path) for path in SOURCES if within(module_of(path), {f"serve.{part}"})]
     assert modules, f"serve.{part} has no modules"
