@@ -188,10 +188,11 @@ class JobStore:
             raise Overloaded(
                 f"{self._most_open} jobs are not done yet; wait for one to end, or cancel one", retry_after=60
             )
+        excess = self._base.row("SELECT COUNT(*) FROM jobs WHERE tenant = ?", (tenant,))[0] - self._most + 1
         self._base.execute(
-            f"DELETE FROM jobs WHERE status NOT IN ({_OPEN}) AND number IN "  # noqa: S608
-            "(SELECT number FROM jobs WHERE tenant = ? ORDER BY number DESC LIMIT -1 OFFSET ?)",
-            (tenant, self._most - 1),
+            f"DELETE FROM jobs WHERE number IN (SELECT number FROM jobs WHERE status NOT IN ({_OPEN}) "  # noqa: S608
+            "AND tenant = ? ORDER BY number LIMIT ?)",
+            (tenant, max(0, excess)),
         )
 
 
