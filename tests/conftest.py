@@ -35,6 +35,23 @@ def default_entry(default_home: Path) -> Path:
     return prepare(DEFAULT_MODEL, quant="int4", home=default_home, report=quiet)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """schemathesis gives the tests of all operations one name, and of those that share a name xdist runs only one.
+
+    pytest has no public way to name an item anew, and since 9.2 another private one.
+    """
+    label = getattr(item, "operation_label", None)
+    if label is None:
+        return
+    name = f"{item.name}[{label}]"
+    nodeid = item.nodeid.removesuffix(item.name) + name
+    item.name = name
+    if hasattr(item, "_id"):
+        item._id = type(item._id).parse(nodeid)
+    else:
+        item._nodeid = nodeid
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--table", type=Path, help="write outcome and duration of each test to this Markdown file")
 

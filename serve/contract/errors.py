@@ -133,7 +133,7 @@ class BaseModelMismatch(InvalidAdapter):
     code = "base_model_mismatch"
 
 
-class InvalidData(TunechatError):
+class InvalidData(InvalidRequest):
     """Data for training whose content is wrong.
 
     The message names the place, the field, what is wrong and how to mend it; so do the attributes, for programs.

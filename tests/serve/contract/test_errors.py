@@ -21,7 +21,10 @@ KINDS = [kind for kind in kinds(TunechatError) if kind.__module__ == errors.__na
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_travels(kind: type[TunechatError]) -> None:
-    error = kind("what is wrong", param="model")
+    if issubclass(kind, errors.InvalidData):
+        error: TunechatError = kind("what is wrong", "how to mend it", file="a.jsonl", line=3, field="model")
+    else:
+        error = kind("what is wrong", param="model")
     back = TunechatError.from_record(error.record)
     assert back.record == error.record
     assert isinstance(error, type(back))
