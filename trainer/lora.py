@@ -13,6 +13,7 @@ from torch import Tensor
 from ..serve.base.linear import Linear4bit
 from ..serve.contract.base import BaseManifest
 from ..serve.contract.errors import ConfigError, ModelError
+from .recipe import Recipe
 
 ALL_LINEAR = "all-linear"
 _HEADS = frozenset({"lm_head", "embed_out", "output"})
@@ -26,7 +27,13 @@ class LoraPlan:
     alpha: float = 32.0
     dropout: float = 0.0
     rslora: bool = False
+    dora: bool = False
     targets: tuple[str, ...] = (ALL_LINEAR,)
+
+
+def plan_of(recipe: Recipe) -> LoraPlan:
+    """What a complete recipe asks for."""
+    return LoraPlan(recipe.rank, recipe.alpha, recipe.dropout, recipe.rslora, recipe.method == "dora", recipe.targets)
 
 
 class AdaptableLinear(Linear4bit):
@@ -37,6 +44,19 @@ class AdaptableLinear(Linear4bit):
         """Tells PEFT the device, and that no type follows from the weight: the adapter stays float32."""
         packed = next(self.buffers())
         return torch.empty(0, dtype=torch.uint8, device=packed.device)
+
+
+class DequantizingLinear(AdaptableLinear):
+    """One whose weight PEFT can read, which DoRA needs: it is made anew, float32, each time it is asked for."""
+
+    @property
+    def weight(self) -> Tensor:
+        return self.dequantize()
+
+
+def linear_class(plan: LoraPlan) -> type[AdaptableLinear]:
+    """What the base's linears have to be, so that `inject` can follow the plan."""
+    return DequantizingLinear if plan.dora else AdaptableLinear
 
 
 def targets_of(plan: LoraPlan, manifest: BaseManifest) -> list[str]:
@@ -68,6 +88,7 @@ def inject(model: Any, plan: LoraPlan, manifest: BaseManifest) -> Any:
         lora_alpha=alpha,
         lora_dropout=plan.dropout,
         use_rslora=plan.rslora,
+        use_dora=plan.dora,
         target_modules=targets_of(plan, manifest),
         base_model_name_or_path=manifest.name,
     )

@@ -14,7 +14,7 @@ from ..serve.base.mapped_class import build_class
 from ..serve.contract.errors import ModelError
 from .attention import ISOLATED, Samples, attend_to, isolated_attention
 from .data.row import Row
-from .lora import AdaptableLinear, LoraPlan, adapter_state, inject, load_adapter
+from .lora import LoraPlan, adapter_state, inject, linear_class, load_adapter
 
 # Positions whose logits are in memory at once, forwards and backwards.
 CHUNK = 128
@@ -35,7 +35,7 @@ class TrainedModel:
         AttentionInterface.register(ISOLATED, isolated_attention)
         self.device = device
         self._samples = Samples()
-        base = build_class(entry, device, ISOLATED, AdaptableLinear)
+        base = build_class(entry, device, ISOLATED, linear_class(plan))
         attend_to(base, self._samples)
         self._base: Any = base
         self._body: Any = base.base_model
@@ -52,7 +52,7 @@ class TrainedModel:
             enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
             enable({"use_reentrant": False})
             self._layers = [module for module in base.modules() if getattr(module, "gradient_checkpointing", False)]
-        self._dropouts = self._lora_dropouts()
+        self._random = self._random_modules() if plan.dropout else []
 
     def learn(self, row: Row, scale: float) -> float:
         """Adds the gradients of `scale` times the row's loss to the parameters; gives the loss, unscaled.
@@ -125,16 +125,16 @@ class TrainedModel:
         logits: Tensor = self._head(hidden).float()
         return self._softcap * torch.tanh(logits / self._softcap) if self._softcap else logits
 
-    def _lora_dropouts(self) -> list[nn.Module]:
-        return [
-            module
-            for name, module in self._wrapped.named_modules()
-            if isinstance(module, nn.Dropout) and ".lora_dropout." in name
-        ]
+    def _random_modules(self) -> list[nn.Module]:
+        """What has to know that it learns, for the adapter to leave inputs out at random."""
+        from peft.tuners.lora import LoraLayer
+
+        layers = [module for module in self._wrapped.modules() if isinstance(module, LoraLayer)]
+        return [part for layer in layers for part in (layer, *layer.lora_dropout.values())]
 
     def _set_training(self, training: bool) -> None:
         """Switches what is left out at random in the adapter, and computing twice, without touching the base."""
-        for module in (*self._dropouts, *self._layers):
+        for module in (*self._random, *self._layers):
             module.training = training
 
     @torch.no_grad()

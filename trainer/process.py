@@ -61,14 +61,14 @@ def _train(folder: Path, events: Events, stop: Stop) -> bool:
     os.environ["HF_HUB_OFFLINE"] = "1"
     from ..serve.base.entry import BaseEntry
     from .lessons import read_lessons
-    from .lora import LoraPlan, targets_of
+    from .lora import plan_of, targets_of
     from .supported import check_supported
 
     entry = BaseEntry.open(Path(order.entry))
     check_supported(recipe, entry.manifest)
     lessons = read_lessons(recipe, entry.folder, entry.manifest)
     recipe = lessons.recipe
-    plan = LoraPlan(recipe.rank, recipe.alpha, recipe.dropout, recipe.rslora, recipe.targets)
+    plan = plan_of(recipe)
     targets_of(plan, entry.manifest)
     if stop():
         return False

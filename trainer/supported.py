@@ -12,10 +12,7 @@ def check_supported(recipe: Recipe, base: BaseManifest) -> None:
     if not recipe.data:
         raise ConfigError("There is no data to learn from: name files under `data`.", param="data")
     refused = {
-        "method": {
-            "full": "whole models are not trained yet; take method=qlora",
-            "dora": "DoRA adapters are not trained yet; take method=qlora",
-        },
+        "method": {"full": "whole models are not trained yet; take method=qlora"},
         "distributed": dict.fromkeys(
             ("ddp", "zero2", "zero3"), "training runs in one process yet; leave distributed out"
         ),

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .product import product
-from .weights import Int4Weight, Int8Weight, Nf4Weight, Weight
+from .weights import GROUP_ROWS, NF4_BLOCK, Int4Weight, Int8Weight, Nf4Weight, Weight
 
+_DEQUANTISED = 1 << 22  # numbers
 _FORMS = {Int4Weight: "int4", Int8Weight: "int8", Nf4Weight: "nf4"}
 
 
@@ -79,7 +80,19 @@ class _FrozenProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         if not ctx.needs_input_grad[0]:
             return None, None, None
-        return (grad.float() @ ctx.weight.dequantize()).to(grad.dtype), None, None
+        return _input_gradient(grad.float(), ctx.weight).to(grad.dtype), None, None
+
+
+def _input_gradient(grad: Tensor, weight: Weight) -> Tensor:
+    """`grad @ weight` [m, columns], of which only a slice is dequantised at a time: a head alone may be gigabytes."""
+    rows = max(GROUP_ROWS, _DEQUANTISED // weight.columns // GROUP_ROWS * GROUP_ROWS)
+    if weight.rows <= rows or (isinstance(weight, Nf4Weight) and weight.columns % NF4_BLOCK):
+        return grad @ weight.dequantize()
+    total = grad.new_zeros(grad.shape[0], weight.columns)
+    for start in range(0, weight.rows, rows):
+        stop = min(start + rows, weight.rows)
+        total.addmm_(grad[:, start:stop], weight.row_slice(start, stop).dequantize())
+    return total
 
 
 def _tensors(weight: Weight) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from tunechat.serve.contract.jobs import ORDER, TrainingEvent, TrainingOrder, Tr
 from tunechat.trainer.events import Events
 from tunechat.trainer.lessons import read_lessons
 from tunechat.trainer.loop import Training
-from tunechat.trainer.lora import LoraPlan
+from tunechat.trainer.lora import plan_of
 from tunechat.trainer.model import TrainedModel
 from tunechat.trainer.recipe_file import make_recipe
 
@@ -41,8 +41,7 @@ def run_here(
     lessons = read_lessons(make_recipe(recipe), entry.folder, entry.manifest)
     settled = lessons.recipe
     torch.manual_seed(settled.seed)
-    plan = LoraPlan(settled.rank, settled.alpha, settled.dropout, settled.rslora, settled.targets)
-    model = TrainedModel(entry, plan, torch.device("cpu"), checkpointing=settled.gradient_checkpointing)
+    model = TrainedModel(entry, plan_of(settled), torch.device("cpu"), checkpointing=settled.gradient_checkpointing)
     done = Training(model, lessons, entry.manifest, folder, Events(stream), should_stop).run()
     return done, events_in(stream.getvalue())
 

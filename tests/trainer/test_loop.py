@@ -40,10 +40,15 @@ def recipe(data_file: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    ("quant", "told"),
+    [("int4", {}), ("nf4", {"rslora": True}), ("int4", {"method": "dora"}), ("none", {"method": "lora"})],
+)
 def test_it_learns_and_gives_an_adapter_that_is_served(
-    tiny_entry: Entries, tmp_path: Path, recipe: dict[str, Any]
+    tiny_entry: Entries, tmp_path: Path, recipe: dict[str, Any], quant: str, told: dict[str, Any]
 ) -> None:
-    entry = tiny_entry("llama")
+    entry = tiny_entry("llama", quant)
+    recipe = recipe | told
     done, events = run_here(entry, tmp_path, recipe | {"steps": 12, "lr": 0.05, "save_steps": 100})
     assert done
     assert isinstance(events[0], TrainingStarted)
@@ -57,6 +62,7 @@ def test_it_learns_and_gives_an_adapter_that_is_served(
     adapter = read_adapter(folder, entry.manifest.linears)
     assert adapter.targets == ("q_proj", "v_proj")
     assert adapter.warnings == ()
+    assert (adapter.settings.dora, adapter.settings.rslora) == (told.get("method") == "dora", "rslora" in told)
     origin = read_origin(folder, digest_of(adapter), adapter.settings.base)
     assert check_origin(origin, entry.manifest) == ()
     assert origin.dialect == "generic"

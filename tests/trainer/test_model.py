@@ -29,10 +29,12 @@ def rows(*lengths: int, seed: int = 0) -> list[Row]:
     return made
 
 
-def model_of(entry: BaseEntry, *, checkpointing: bool = False, dropout: float = 0.0) -> TrainedModel:
+def model_of(
+    entry: BaseEntry, *, checkpointing: bool = False, dropout: float = 0.0, dora: bool = False
+) -> TrainedModel:
     """With an adapter that already changes something, so that every parameter has a gradient."""
     torch.manual_seed(0)
-    model = TrainedModel(entry, LoraPlan(rank=4, alpha=8, dropout=dropout), CPU, checkpointing=checkpointing)
+    model = TrainedModel(entry, LoraPlan(rank=4, alpha=8, dropout=dropout, dora=dora), CPU, checkpointing=checkpointing)
     for name, parameter in model.parameters.items():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -72,6 +74,23 @@ def test_packed_samples_learn_as_each_alone(
     assert taught(model, join(samples[::-1]))[0] == pytest.approx(loss, rel=1e-5)
 
 
+def test_dora_begins_as_the_base_and_learns_packed_as_alone(tiny_entry: Entries) -> None:
+    entry = tiny_entry("qwen2")
+    samples = rows(9, 14)
+    base = TrainedModel(entry, LoraPlan(rank=4), CPU).measure(join(samples))
+    model = TrainedModel(entry, LoraPlan(rank=4, dora=True, rslora=True), CPU)
+    assert model.measure(join(samples)) == pytest.approx(base, rel=1e-5)
+    for name, parameter in model.parameters.items():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    loss, gradients = taught(model, *samples)
+    packed_loss, packed = taught(model, join(samples))
+    assert packed_loss == pytest.approx(loss, rel=1e-5)
+    assert any("lora_magnitude_vector" in name for name in gradients)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(packed[name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()) + 1e-7)
+
+
 def test_computing_twice_gives_the_same(tiny_entry: Entries) -> None:
     packed = join(rows(20, 30))
     loss, gradients = taught(model_of(tiny_entry("llama")), packed)
@@ -97,8 +116,9 @@ def test_the_loss_is_that_of_transformers(tiny_entry: Entries) -> None:
     assert model.learn(ones, 1.0) == pytest.approx(model.measure(ones), rel=1e-6)
 
 
-def test_only_learning_leaves_out_at_random(tiny_entry: Entries) -> None:
-    model = model_of(tiny_entry("llama"), dropout=0.5)
+@pytest.mark.parametrize("dora", [False, True])
+def test_only_learning_leaves_out_at_random(tiny_entry: Entries, dora: bool) -> None:
+    model = model_of(tiny_entry("llama"), dropout=0.5, dora=dora)
     (row,) = rows(30)
     assert model.measure(row) == model.measure(row)
     assert model.learn(row, 1.0) != model.learn(row, 1.0)

@@ -17,7 +17,6 @@ from tunechat.trainer.supported import check_supported
     ("told", "key"),
     [
         ({"method": "full"}, "method"),
-        ({"method": "dora"}, "method"),
         ({"method": "lora"}, "method"),
         ({"codec": "nf4"}, "codec"),
         ({"optimizer": "paged_adamw_8bit"}, "optimizer"),

@@ -65,8 +65,12 @@ def test_a_row_does_not_depend_on_its_batch(form: str, cuts: list[int]) -> None:
     assert torch.equal(layer(x[-1:]), whole[-1:])
 
 
+@pytest.mark.parametrize("dequantised", [16 * COLUMNS, ROWS * COLUMNS])
 @pytest.mark.parametrize("form", FORMS)
-def test_gradient_reaches_the_input_and_nothing_else(form: str) -> None:
+def test_gradient_reaches_the_input_and_nothing_else(
+    form: str, dequantised: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunechat.serve.base.linear._DEQUANTISED", dequantised)
     layer = layer_of(form)
     x = inputs(2, 7, COLUMNS).requires_grad_()
     upstream = inputs(2, 7, ROWS)
