@@ -12,7 +12,7 @@ PARTS = (
         f"serve/{name}"
         for name in ("text", "base", "text/dialects", "text/grammars", "adapters", "jobs", "engine", "api")
     ),
-    *(f"serve/api/{name}" for name in ("messages", "responses")),
+    *(f"serve/api/{name}" for name in ("files", "messages", "responses")),
     *(
         "tools",
         "tools/builtin",

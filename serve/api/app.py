@@ -16,6 +16,8 @@ from .auth import Access, AuthMiddleware
 from .context import RequestContextMiddleware
 from .drain import DrainMiddleware
 from .errors import install_error_handlers
+from .files import routes as files
+from .files.shelf import Shelf
 from .gateway import Gateway
 from .hosts import HostMiddleware
 from .limits import LimitsMiddleware
@@ -55,10 +57,11 @@ def create_app(
     metrics = Metrics(engine, release)
     gateway = Gateway(engine, settings, metrics, load_text, open_tools)
     desk = Desk(gateway)
+    shelf = Shelf(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with gateway.lifespan(), desk.lifespan():
+        async with gateway.lifespan(), desk.lifespan(), shelf.lifespan():
             yield
 
     app = FastAPI(
@@ -72,6 +75,7 @@ def create_app(
     )
     app.state.gateway = gateway
     app.state.desk = desk
+    app.state.shelf = shelf
     for part in (
         chat,
         completions,
@@ -84,6 +88,7 @@ def create_app(
         tool_list,
         messages,
         responses,
+        files,
     ):
         app.include_router(part.router)
     install_error_handlers(app)

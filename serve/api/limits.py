@@ -14,6 +14,7 @@ from .settings import ApiSettings
 
 # An adapter is larger than any question.
 _UPLOAD = re.compile(r"/v1/adapters/[^/]+")
+_FORM_BYTES = 64 << 10  # what a form has besides its file
 
 
 class LimitsMiddleware:
@@ -44,6 +45,8 @@ class LimitsMiddleware:
     def _limits(self, scope: Scope) -> tuple[int, float]:
         """Most bytes and most seconds of the body."""
         settings = self._settings
+        if scope["method"] == "POST" and scope["path"] == "/v1/files":
+            return settings.max_file_bytes + _FORM_BYTES, settings.upload_timeout
         if scope["method"] == "POST" and _UPLOAD.fullmatch(scope["path"]):
             return settings.max_upload_bytes, settings.upload_timeout
         return settings.max_body_bytes, settings.body_timeout

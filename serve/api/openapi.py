@@ -46,6 +46,7 @@ _ERROR_STATUSES = {
     500: "The server failed.",
     503: "The engine is starting, stopping or failed; come back after `Retry-After` seconds.",
     504: "The answer took too long.",
+    507: "The disk is full.",
 }
 _ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",

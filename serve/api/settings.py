@@ -69,6 +69,11 @@ class ApiSettings(BaseModel):
         default=1 << 30, ge=1 << 20, le=1 << 44, description="Most bytes of all stored responses together."
     )
 
+    job_store: Path | None = Field(
+        default=None, description="File of jobs and uploaded files, which lie in `files` beside it; None takes none."
+    )
+    max_file_bytes: int = Field(default=512 << 20, ge=1 << 10, le=8 << 30, description="Largest uploaded file.")
+
     max_header_bytes: int = Field(default=32 << 10, ge=1 << 10, le=1 << 20, description="Largest request head.")
     max_headers: int = Field(default=100, ge=16, le=10_000, description="Most header lines of a request.")
     max_connections: int = Field(default=1024, ge=1, le=65_536, description="Most open connections.")

@@ -75,14 +75,18 @@ class FileStore:
         self._most = most
         self._clock = clock
 
-    async def add(self, tenant: str, name: str, purpose: str, content: AsyncIterator[bytes]) -> StoredFile:
+    async def add(
+        self, tenant: str, name: str, purpose: str | Callable[[], str], content: AsyncIterator[bytes]
+    ) -> StoredFile:
         """Takes a file in as it arrives, in blocks of a mebibyte; memory does not grow with it.
+
+        A `purpose` that is known only at the end of `content` is asked for then.
 
         Raises InvalidRequest for another purpose, a name that is none and an empty file, PayloadTooLarge for more
         than is allowed, Overloaded when the tenant has too many. Whatever `content` raises is passed on.
         """
-        if purpose not in PURPOSES:
-            raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}", param="purpose")
+        if isinstance(purpose, str):
+            _check_purpose(purpose)
         check_file_name(name)
         room = await aside(self._room, tenant)
         id_ = f"file-{secrets.token_hex(12)}"
@@ -97,6 +101,7 @@ class FileStore:
                     with _told(id_):
                         await aside(staged.write, bytes(block))
                     block.clear()
+            purpose = _check_purpose(purpose if isinstance(purpose, str) else purpose())
             with _told(id_):
                 return await aside(self._finish, staged, bytes(block), tenant, id_, name, purpose)
         finally:
@@ -244,6 +249,12 @@ def check_file_name(name: str) -> None:
         raise InvalidRequest(
             f"the file's name must have 1 to {_LONGEST_NAME} characters and no control characters", param="file"
         )
+
+
+def _check_purpose(purpose: str) -> str:
+    if purpose not in PURPOSES:
+        raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}", param="purpose")
+    return purpose
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""OpenAI's Files: what jobs learn from, uploaded in a stream, listed, read and deleted."""
