@@ -191,7 +191,12 @@ class JobQueue:
                 if event.resumed_at:
                     text += f", from step {event.resumed_at} on"
                 tell(self._base, number, now, text, data={"recipe": event.recipe})
-                return {"steps": event.steps, "step": event.resumed_at}
+                # Steps after the checkpoint are learned again.
+                point = self._base.row(
+                    "SELECT metrics FROM checkpoints WHERE job = ? AND step = ?", (number, event.resumed_at)
+                )
+                tokens = 0 if point is None else int(msgspec.json.decode(point[0]).get("trained_tokens", 0))
+                return {"steps": event.steps, "step": event.resumed_at, "trained_tokens": tokens}
             case TrainingEstimated():
                 text = f"It will take about {event.seconds:.0f} s and {event.memory / 2**20:.0f} MiB"
                 tell(self._base, number, now, text, data={"seconds": event.seconds, "memory": event.memory})
@@ -204,7 +209,7 @@ class JobQueue:
                     "step": event.step,
                     "epoch": event.epoch,
                     "loss": event.loss,
-                    "trained_tokens": event.trained_tokens,
+                    "trained_tokens": progress.trained_tokens + event.trained_tokens,
                     "memory": event.memory,
                     "seconds": None if progress.seconds is None else max(0.0, progress.seconds - event.seconds),
                     "told": now,
@@ -228,7 +233,7 @@ class JobQueue:
         return {}
 
     def _checkpoint(self, number: int, event: TrainingSaved, progress: Progress, now: float) -> None:
-        metrics: dict[str, float] = {"step": event.step}
+        metrics: dict[str, float] = {"step": event.step, "trained_tokens": progress.trained_tokens}
         if progress.step == event.step and progress.loss is not None:
             metrics["train_loss"] = progress.loss
         if progress.measured_at == event.step and progress.measured is not None:

@@ -29,7 +29,7 @@ def step(number: int, loss: float = 1.0) -> TrainingStep:
         loss=loss,
         rate=0.1,
         gradient_norm=1.0,
-        trained_tokens=7 * number,
+        trained_tokens=7,
         tokens=9,
         seconds=2.0,
         memory=100,
@@ -64,10 +64,12 @@ def test_progress_follows_what_is_said(base: Database, store: JobStore) -> None:
     )
     points = store.checkpoints("t", id_)
     assert [(point.step, point.adapter, point.metrics) for point in points] == [
-        (2, "", {"step": 2, "train_loss": 2.0}),
-        (1, "/j/step-1/adapter", {"step": 1, "train_loss": 3.0, "valid_loss": 2.5}),
+        (2, "", {"step": 2, "trained_tokens": 14, "train_loss": 2.0}),
+        (1, "/j/step-1/adapter", {"step": 1, "trained_tokens": 7, "train_loss": 3.0, "valid_loss": 2.5}),
     ]
     assert store.events("t", id_)[2].data == {"recipe": {"rank": 16}}
+    queue.record(id_, 1, [TrainingStarted(recipe={}, rows=4, trained_tokens=70, steps=10, resumed_at=1), step(2)])
+    assert store.read("t", id_).progress.trained_tokens == 14, "what is learned again counts once"
 
 
 def test_nothing_is_heard_from_an_earlier_attempt_or_after_the_end(store: JobStore, queue: JobQueue) -> None:

@@ -115,7 +115,12 @@ async def test_a_job_learns_and_is_published(works: Works) -> None:
         (2, "step-2"),
         (1, "step-1"),
     ]
-    assert works.store.checkpoints("t", id_)[0].metrics == {"step": 3, "train_loss": 1 / 3, "valid_loss": 0.25}
+    assert works.store.checkpoints("t", id_)[0].metrics == {
+        "step": 3,
+        "trained_tokens": 30,
+        "train_loss": 1 / 3,
+        "valid_loss": 0.25,
+    }
     events = works.store.events("t", id_, limit=100)
     assert [event.number for event in events] == list(range(1, len(events) + 1))
     assert [event.data["train_loss"] for event in events if "train_loss" in event.data] == [1, 1 / 2, 1 / 3]

@@ -42,7 +42,7 @@ def learn() -> None:
         staged.rename(state)
         (FOLDER / f"step-{step}").mkdir(exist_ok=True)
         say(
-            "step", step=step, epoch=step / steps, loss=1 / step, rate=0.1, gradient_norm=1.0, trained_tokens=10 * step,
+            "step", step=step, epoch=step / steps, loss=1 / step, rate=0.1, gradient_norm=1.0, trained_tokens=10,
             tokens=20, seconds=1.0, memory=1000,
         )  # fmt: skip
         say("saved", step=step, folder=f"step-{step}", adapter=f"step-{step}")
