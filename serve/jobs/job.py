@@ -51,7 +51,7 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is. `steps` and `tokens` are all that it will take, `trained_tokens` what is done.
+    """How far a job is: `step` of `steps` is done, with `trained_tokens` so far.
 
     `loss` is that of the latest step, `measured` the latest on what is never learned from, after `measured_at` steps.
     `seconds` is the time that the rest takes by the latest measurement, told at `told`, in seconds since 1970.
