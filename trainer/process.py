@@ -59,6 +59,9 @@ def _train(folder: Path, events: Events, stop: Stop) -> bool:
     recipe = make_recipe(order.recipe)
     os.nice(_NICENESS[recipe.priority])
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # Read when torch is loaded. Threads that spin while they wait take the cores from the server, and from each other:
+    # beside other work a step took ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ..serve.base.entry import BaseEntry
     from .lessons import read_lessons
     from .lora import plan_of, targets_of
