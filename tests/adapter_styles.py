@@ -79,7 +79,7 @@ def style_adapters(home: Path, entry: Path, names: tuple[str, ...] = tuple(STYLE
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [name for name in names if not (kept / name).exists()]
         if missing:
-            with tempfile.TemporaryDirectory(dir=kept) as scratch, _all_cores():
+            with tempfile.TemporaryDirectory(dir=kept) as scratch, _one_thread():
                 peer = write_peer_model(entry, Path(scratch) / "peer", torch.float32)
                 tokenizer, base = Tokenizer.from_file(str(peer / "tokenizer.json")), read_model(peer)
                 for name in missing:
@@ -165,10 +165,10 @@ def _fingerprint(entry: Path) -> str:
 
 
 @contextmanager
-def _all_cores() -> Iterator[None]:
-    """The engine, when it ran in this process, left one thread to torch."""
+def _one_thread() -> Iterator[None]:
+    """Where others use the machine, two threads that wait for one another take nine times as long as one."""
     before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before torch is imported: the threads of two workers would wait for one another, spinning, on the same cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,9 +26,18 @@ def quiet(stage: str, fraction: float | None) -> None:
 
 @pytest.fixture(scope="session")
 def default_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder that holds the default model. `TUNECHAT_TEST_HOME` names one that is kept between runs."""
-    kept = os.environ.get("TUNECHAT_TEST_HOME")
-    home = Path(kept) if kept else tmp_path_factory.mktemp("home")
+    """A home folder of this worker, that holds the default model.
+
+    Models, and adapters trained by tests, are shared by all workers, and kept between runs in `TUNECHAT_TEST_HOME`:
+    whoever needs what is not there yet makes it, or waits for who does.
+    """
+    kept, root = os.environ.get("TUNECHAT_TEST_HOME"), tmp_path_factory.getbasetemp()
+    shared = Path(kept) if kept else (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "shared"
+    home = root / "home"
+    home.mkdir()
+    for name in ("models", "style-adapters"):
+        (shared / name).mkdir(parents=True, exist_ok=True)
+        (home / name).symlink_to(shared / name)
     prepare(DEFAULT_MODEL, quant="int4", home=home, report=quiet)
     return home
 

@@ -46,9 +46,13 @@ class Stream:
     def read_until(self, mark: bytes) -> None:
         """Reads on until `mark` was seen. Fails when the connection ends before."""
         while mark not in self.seen:
-            data = self.socket.recv(1 << 16)
-            assert data, f"closed before {mark!r}: {self.seen[-500:]!r}"
-            self.seen += data
+            self.read_some()
+
+    def read_some(self) -> None:
+        """Reads what is there, or waits for more. Fails when the connection ends."""
+        data = self.socket.recv(1 << 16)
+        assert data, f"closed too early: {self.seen[-500:]!r}"
+        self.seen += data
 
     def read_to_end(self) -> bytes:
         """All that the server sent, once it has closed the connection or ended the chunked body."""
@@ -85,6 +89,12 @@ class Stream:
         """The events' data, comments left out."""
         events = [event for event in self.body.split(b"\n\n") if event.startswith(b"data: ")]
         return [event.removeprefix(b"data: ") for event in events]
+
+    @property
+    def whole_events(self) -> list[dict[str, Any]]:
+        """The events of a stream that is not read to its end, as far as they are whole."""
+        whole = self.seen.rpartition(b"\n\n\r\n")[0]
+        return [json.loads(line.removeprefix(b"data: ")) for line in whole.split(b"\n") if line.startswith(b"data: {")]
 
     @property
     def errors(self) -> list[dict[str, Any]]:
