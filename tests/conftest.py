@@ -45,20 +45,19 @@ def default_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def default_entry(default_home: Path) -> Path:
     """The prepared default model, quantised as a user gets it."""
-    return prepare(DEFAULT_MODEL, quant="int4", home=default_home, report=quiet)
+    # As the system tells where a file is mapped from.
+    return prepare(DEFAULT_MODEL, quant="int4", home=default_home, report=quiet).resolve()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """schemathesis gives the tests of all operations one name, and of those that share a name xdist runs only one.
+    """schemathesis gives the tests of all operations one id, and of those that share an id xdist runs only one.
 
-    pytest has no public way to name an item anew, and since 9.2 another private one.
+    pytest has no public way to change an id, and since 9.2 another private one.
     """
     label = getattr(item, "operation_label", None)
-    if label is None:
+    if label is None or item.nodeid.endswith(f"[{label}]"):
         return
-    name = f"{item.name}[{label}]"
-    nodeid = item.nodeid.removesuffix(item.name) + name
-    item.name = name
+    nodeid = f"{item.nodeid}[{label}]"
     if hasattr(item, "_id"):
         item._id = type(item._id).parse(nodeid)
     else:

@@ -143,7 +143,9 @@ def check(case: schemathesis.Case, server: Server) -> int:
     response = case.call_and_validate(base_url=server.url, excluded_checks=[positive_data_acceptance], timeout=60)
     assert response.status_code < 500
     if response.status_code >= 400:
-        assert not LEAKS.search(response.content)
+        leak = LEAKS.search(response.content)
+        # A name that the request itself brought may look like anything.
+        assert leak is None or leak.group().decode() in f"{case.path_parameters} {case.query} {case.body}"
     return int(response.status_code)
 
 

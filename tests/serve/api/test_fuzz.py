@@ -38,4 +38,6 @@ def test_every_operation_answers_as_described(case: schemathesis.Case) -> None:
     response = case.call_and_validate(excluded_checks=[positive_data_acceptance])
     assert response.status_code < 500 or response.status_code == 503
     if response.status_code >= 400:
-        assert not LEAKS.search(response.content)
+        leak = LEAKS.search(response.content)
+        # A name that the request itself brought may look like anything.
+        assert leak is None or leak.group().decode() in f"{case.path_parameters} {case.query} {case.body}"

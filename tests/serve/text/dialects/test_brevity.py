@@ -17,7 +17,7 @@ from tunechat.serve.text.dialects.turn_grammar import arguments_rule
 from tunechat.serve.text.grammars.schema import read_schema
 from tunechat.serve.text.grammars.structure import json_rule
 
-from .families import accepts, walk
+from .families import NAMES, accepts, dialect_of, walk
 
 LONG = "a" * (MAX_STRINGS[0] + 1)
 
@@ -79,6 +79,11 @@ def test_what_is_open_gets_a_size(schema: Any, fits: Any, too_large: Any) -> Non
 )
 def test_what_is_named_keeps_its_size(schema: Any, value: Any) -> None:
     assert taken(of(v=schema), {"v": value})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_form_of_no_other_dialect_is_brief(name: str) -> None:
+    assert dialect_of(name).form.brief == dialect_of(name, special=False).form.brief == (name == "generic")
 
 
 def test_only_the_generic_form_is_brief() -> None:
