@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,10 +61,12 @@ def mapped(process: subprocess.Popen[str], file: Path, measure: str = "Pss") -> 
     return total
 
 
-def test_two_engines_hold_the_base_once(default_entry: Path) -> None:
-    weights = default_entry / "weights.safetensors"
+def test_two_engines_hold_the_base_once(default_entry: Path, tmp_path: Path) -> None:
+    # Others may map the default model meanwhile, and would have a share of it.
+    entry = shutil.copytree(default_entry, tmp_path / default_entry.name)
+    weights = entry / "weights.safetensors"
     size = weights.stat().st_size
-    processes = [start(default_entry) for _ in range(2)]
+    processes = [start(entry) for _ in range(2)]
     try:
         own = [said(process)["own"] for process in processes]
         together = [mapped(process, weights) for process in processes]
