@@ -10,6 +10,7 @@ from ..contract.adapters import AdapterRef
 from ..contract.errors import ErrorRecord
 from ..contract.messages import AdapterLoaded, AdapterUse, EngineInfo, EngineStats, Loading, SequenceOutput
 from ..contract.sampling import SamplingParams
+from ..text.dialects import Described
 
 
 class Engine(Protocol):
@@ -69,7 +70,7 @@ class Detokenizer(Protocol):
     def finish(self) -> str: ...
 
 
-class Text(Protocol):
+class Text(Described, Protocol):
     """Text to tokens and back for one model. `ModelText` is the one that serves."""
 
     @property
@@ -77,17 +78,6 @@ class Text(Protocol):
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]: ...
-
-    @property
-    def template_source(self) -> str: ...
-
-    @property
-    def has_chat_template(self) -> bool: ...
-
-    @property
-    def grammar_tokens(self) -> Mapping[str, int]: ...
-
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str: ...
 
     def encode(self, text: str, *, parse_special: bool = False, add_bos: bool = False) -> list[int]: ...
 

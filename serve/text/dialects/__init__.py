@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .choice import NAMES, choose_dialect
+from .choice import NAMES, Described, choose_dialect
 from .dialect import Dialect
 from .events import CallArguments, CallEnd, CallStart, ReasoningDelta, TextDelta, TurnEvent
 from .parser import TurnParser
@@ -15,6 +15,7 @@ __all__ = [
     "CallArguments",
     "CallEnd",
     "CallStart",
+    "Described",
     "Dialect",
     "ReasoningDelta",
     "TextDelta",
