@@ -19,8 +19,9 @@ from tunechat.serve.engine.options import EngineOptions
 from tunechat.serve.engine.runner import build_runner
 
 def own():
+    # Not Private_Dirty: pages of a file that was just written count there too.
     rollup = Path("/proc/self/smaps_rollup").read_text()
-    return 1024 * int(rollup.partition("Private_Dirty:")[2].split()[0])
+    return 1024 * int(rollup.partition("Anonymous:")[2].split()[0])
 
 bare = own()
 runner = build_runner(Path(sys.argv[1]), EngineOptions(model="default", home="unused", device="cpu"))
