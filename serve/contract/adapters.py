@@ -32,7 +32,7 @@ class AdapterOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
     `source_fingerprint` and `weights_fingerprint` are those of the base it was trained on (see BaseManifest), `base`
     the name that the adapter gives it, which nobody looks up. `parent` is the digest of the version it was trained
-    from.
+    from, `job` the id of the fine-tuning job that made it, `data` the SHA-256 of what it learned from.
     """
 
     source_fingerprint: str | None = None
@@ -41,6 +41,8 @@ class AdapterOrigin(msgspec.Struct, frozen=True, kw_only=True):
     template_hash: str = ""
     dialect: str = ""
     parent: str | None = None
+    job: str = ""
+    data: str = ""
     metrics: dict[str, float] = {}
 
 

@@ -20,22 +20,29 @@ class TrainingOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What to train. `recipe` holds the keys that were given, with paths to data as the trainer can open them.
 
     `entry` is the folder of the prepared base that is served, `threads` how many cores training may use, 0 for all.
+    `busy` is a file whose first byte is not zero while requests are being answered; "" when there is no server.
     """
 
     job: str
     recipe: dict[str, Any]
     entry: str
     threads: int = 0
+    busy: str = ""
 
 
 class TrainingStarted(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
-    """`recipe` is complete now: every key has its value. `resumed_at` is the step that a checkpoint was taken at."""
+    """`recipe` is complete now: every key has its value. `resumed_at` is the step that a checkpoint was taken at.
+
+    `probes` is a file of requests with tools that are never learned from, a JSON object a line: `messages`, `tools` and
+    the `calls` that are right; "" when the data has none.
+    """
 
     recipe: dict[str, Any]
     rows: int
     trained_tokens: int
     steps: int
     resumed_at: int = 0
+    probes: str = ""
 
 
 class TrainingEstimated(msgspec.Struct, frozen=True, kw_only=True, tag="estimated"):
@@ -75,13 +82,18 @@ class TrainingSaved(msgspec.Struct, frozen=True, kw_only=True, tag="saved"):
 
 
 class TrainingEnded(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):
-    """All is learned. `adapter` is the PEFT folder of the best checkpoint, `model` a model folder after a full one."""
+    """All is learned. `adapter` is the PEFT folder of the best checkpoint, `model` a model folder after a full one.
+
+    `curve` is a CSV file of what was measured at every step, `picture` a PNG of it.
+    """
 
     step: int
     best_step: int
     adapter: str = ""
     model: str = ""
     metrics: dict[str, float] = {}
+    curve: str = ""
+    picture: str = ""
 
 
 class TrainingFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
