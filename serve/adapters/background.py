@@ -15,7 +15,7 @@ _NICENESS = 4
 # A step of the engine is as slow as the slowest of its threads, one for each core. With these a thread beside them
 # takes a fifth of a core, in pieces that are shorter than a step.
 _WORK = 0.001  # seconds of a core after which there is a rest, where the work can be interrupted that soon
-_REST = 4.0  # seconds of rest for each second of work
+_REST = 6.0  # seconds of rest for each second of work
 
 
 class _Manners(threading.local):
