@@ -13,7 +13,7 @@ from typing import Any
 
 from ..contract.errors import TunechatError, Unavailable
 
-VERSION = 1
+VERSION = 2
 _WAIT_SECONDS = 10.0
 _SCHEMA = """
 CREATE TABLE files (
@@ -45,7 +45,8 @@ CREATE TABLE jobs (
     progress BLOB NOT NULL,
     error BLOB,
     fine_tuned_model TEXT,
-    last_event INTEGER NOT NULL DEFAULT 0
+    last_event INTEGER NOT NULL DEFAULT 0,
+    settled BLOB
 );
 CREATE INDEX jobs_by_tenant ON jobs (tenant, number);
 CREATE INDEX jobs_by_status ON jobs (status, number);
@@ -68,6 +69,9 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (job, step)
 ) WITHOUT ROWID;
 """
+
+# What makes a database of one version one of the next.
+_MIGRATIONS = {1: "ALTER TABLE jobs ADD COLUMN settled BLOB"}
 
 
 class StoreFull(TunechatError):
@@ -148,6 +152,10 @@ class Database:
             if version == 0:
                 for statement in _SCHEMA.split(";"):
                     self.execute(statement)
+            else:
+                for older in range(version, VERSION):
+                    self.execute(_MIGRATIONS[older])
+            if version != VERSION:
                 self.execute(f"PRAGMA user_version = {VERSION}")
 
 

@@ -92,7 +92,8 @@ class Job:
     """A job as it is stored. Times are in seconds since 1970.
 
     `attempt` counts how often it was started. `stopping` says that a running one was asked to pause. `publishing` says
-    that all is learned and the adapter is being stored. `metrics` are those of the best checkpoint.
+    that all is learned and the adapter is being stored. `metrics` are those of the best checkpoint. `settled` is the
+    whole recipe without the data, once the trainer has chosen what `recipe` leaves to it.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Job:
     metrics: dict[str, float] = field(default_factory=dict)
     error: JobError | None = None
     fine_tuned_model: str | None = None
+    settled: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

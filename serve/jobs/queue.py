@@ -32,6 +32,9 @@ _LOST = JobError(
     message="the server stopped while this job ran, again and again, before a new checkpoint was written",
 )
 
+# Keys of a recipe that say where things lie on this machine, which is nobody's business.
+_PLACES = frozenset({"data", "validation"})
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -78,13 +81,17 @@ class JobQueue:
                     move(self._base, row, Status.QUEUED, now)
                     tell(self._base, row[0], now, "The server stopped; the job waits to go on", level="warn")
 
-    def claim(self, busy: Collection[str] = ()) -> Claimed | None:
-        """The job that has waited longest, running from now on, except those in `busy`; None when none waits."""
+    def claim(self, busy: Collection[str] = (), model: str | None = None) -> Claimed | None:
+        """The job that has waited longest, running from now on, except those in `busy`; None when none waits.
+
+        With a `model`, one that was made for this base: others wait until theirs is served again.
+        """
         now = self._clock()
         with self._base.writing():
             rows = self._base.rows(
-                f"SELECT {COLUMNS} FROM jobs WHERE status = 'queued' ORDER BY number LIMIT ?",  # noqa: S608
-                (len(busy) + 1,),
+                f"SELECT {COLUMNS} FROM jobs WHERE status = 'queued' AND model = COALESCE(?, model) "  # noqa: S608
+                "ORDER BY number LIMIT ?",
+                (model, len(busy) + 1),
             )
             row = next((row for row in rows if row[1] not in busy), None)
             if row is None:
@@ -103,6 +110,29 @@ class JobQueue:
         row = self._running(id_, attempt)
         return None if row is None else job_of(row)
 
+    def note(
+        self,
+        id_: str,
+        message: str,
+        *,
+        level: str = "info",
+        data: dict[str, Any] | None = None,
+        only: int | None = None,
+    ) -> bool:
+        """Adds an event to a job, whatever its status; False when there is no such job, or it is not attempt `only`."""
+        with self._base.writing():
+            row = self._base.row("SELECT number, attempt FROM jobs WHERE id = ?", (id_,))
+            if row is None or only not in (None, row[1]):
+                return False
+            tell(self._base, row[0], self._clock(), message, level=level, data=data)
+            self._trim(row[0])
+        return True
+
+    def counts(self) -> dict[Status, int]:
+        """How many jobs there are of each status."""
+        found = dict(self._base.rows("SELECT status, COUNT(*) FROM jobs GROUP BY status"))
+        return {status: found.get(status, 0) for status in Status}
+
     def known(self) -> set[str]:
         """The ids of all jobs."""
         return {row[0] for row in self._base.rows("SELECT id FROM jobs")}
@@ -119,11 +149,16 @@ class JobQueue:
                 changes = self._record(row[0], event, progress, now)
                 progress = msgspec.structs.replace(progress, **changes)
             self._base.execute("UPDATE jobs SET progress = ? WHERE number = ?", (msgspec.json.encode(progress), row[0]))
-            self._base.execute(
-                "DELETE FROM events WHERE job = ?1 AND number <= (SELECT last_event FROM jobs WHERE number = ?1) - ?2",
-                (row[0], self._most_events),
-            )
+            self._trim(row[0])
         return True
+
+    def keep_result(self, id_: str, attempt: int, result_file: str) -> bool:
+        """Names the file that holds what was measured at every step."""
+        with self._base.writing():
+            row = self._running(id_, attempt)
+            if row is not None:
+                self._base.execute("UPDATE jobs SET result_file = ? WHERE number = ?", (result_file, row[0]))
+        return row is not None
 
     def publishing(self, id_: str, attempt: int, ended: TrainingEnded) -> bool:
         """Says that all is learned; the job cannot be cancelled any more. False when it was before."""
@@ -137,18 +172,17 @@ class JobQueue:
             tell(self._base, row[0], self._clock(), f"Step {ended.best_step} was the best; publishing it")
         return True
 
-    def succeed(self, id_: str, attempt: int, model: str, result_file: str | None = None) -> bool:
-        """Ends the job with the model's name."""
+    def succeed(self, id_: str, attempt: int, model: str | None) -> bool:
+        """Ends the job with the model's name, None when it made none that requests can ask for."""
         with self._base.writing():
             row = self._running(id_, attempt)
             if row is None:
                 return False
             now = self._clock()
             move(self._base, row, Status.SUCCEEDED, now)
-            self._base.execute(
-                "UPDATE jobs SET fine_tuned_model = ?, result_file = ? WHERE number = ?", (model, result_file, row[0])
-            )
-            tell(self._base, row[0], now, f"New fine-tuned model created: {model}")
+            self._base.execute("UPDATE jobs SET fine_tuned_model = ? WHERE number = ?", (model, row[0]))
+            if model is not None:
+                tell(self._base, row[0], now, f"New fine-tuned model created: {model}")
             tell(self._base, row[0], now, "The job has successfully completed")
         return True
 
@@ -177,6 +211,13 @@ class JobQueue:
             tell(self._base, row[0], self._clock(), "The job waits to go on" if waits else "The job was paused")
             return job_of(self._base.row(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", (id_,)))  # noqa: S608
 
+    def _trim(self, number: int) -> None:
+        """Forgets the oldest events of a job that has too many."""
+        self._base.execute(
+            "DELETE FROM events WHERE job = ?1 AND number <= (SELECT last_event FROM jobs WHERE number = ?1) - ?2",
+            (number, self._most_events),
+        )
+
     def _running(self, id_: str, attempt: int) -> Any:
         return self._base.row(
             f"SELECT {COLUMNS} FROM jobs WHERE id = ? AND attempt = ? AND status = 'running'",  # noqa: S608
@@ -190,7 +231,11 @@ class JobQueue:
                 text = f"Training {event.rows} rows in {event.steps} steps"
                 if event.resumed_at:
                     text += f", from step {event.resumed_at} on"
-                tell(self._base, number, now, text, data={"recipe": event.recipe})
+                recipe = {key: value for key, value in event.recipe.items() if key not in _PLACES}
+                tell(self._base, number, now, text, data={"recipe": recipe})
+                self._base.execute(
+                    "UPDATE jobs SET settled = ? WHERE number = ?", (msgspec.json.encode(recipe), number)
+                )
                 # Steps after the checkpoint are learned again.
                 point = self._base.row(
                     "SELECT metrics FROM checkpoints WHERE job = ? AND step = ?", (number, event.resumed_at)

@@ -12,7 +12,7 @@ from .job import FINAL, Job, JobError, Progress, Status, check_move
 
 COLUMNS = (
     "number, id, tenant, status, created, model, recipe, request, suffix, training_file, validation_file, "
-    "result_file, attempt, stopping, ended, started, finished, progress, error, fine_tuned_model"
+    "result_file, attempt, stopping, ended, started, finished, progress, error, fine_tuned_model, settled"
 )
 _LONGEST_MESSAGE = 4000
 
@@ -41,6 +41,7 @@ def job_of(row: Any) -> Job:
         metrics={} if ended is None else ended.metrics,
         error=None if row[18] is None else msgspec.json.decode(row[18], type=JobError),
         fine_tuned_model=row[19],
+        settled=None if row[20] is None else msgspec.json.decode(row[20]),
     )
 
 

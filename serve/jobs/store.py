@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from .rows import COLUMNS, job_of, move, tell
 
 MOST_AT_ONCE = 100
 _MOST_JSON = 256 * 1024
+_METADATA = "SELECT 1 FROM json_each(CAST(request AS TEXT), '$.metadata')"
 _OPEN = ", ".join(f"'{status}'" for status in OPEN)
 
 
@@ -67,12 +68,22 @@ class JobStore:
         """Raises NotFound, as all methods that name a job do."""
         return job_of(self._row(tenant, id_))
 
-    def page(self, tenant: str, *, after: str | None = None, limit: int = 20) -> list[Job]:
-        """The tenant's jobs, the newest first: those that were made before the job `after`."""
+    def page(
+        self, tenant: str, *, after: str | None = None, limit: int = 20, metadata: Mapping[str, str] | None = None
+    ) -> list[Job]:
+        """The tenant's jobs, the newest first: those that were made before the job `after`.
+
+        With `metadata`, those whose request has these pairs; an empty one asks for jobs that have none.
+        """
         before = 1 << 62 if after is None else self._row(tenant, after)[0]
+        pairs = list((metadata or {}).items())
+        condition = f"AND EXISTS ({_METADATA} WHERE key = ? AND value = ?) " * len(pairs)
+        if metadata is not None and not pairs:
+            condition = f"AND NOT EXISTS ({_METADATA}) "
         rows = self._base.rows(
-            f"SELECT {COLUMNS} FROM jobs WHERE tenant = ? AND number < ? ORDER BY number DESC LIMIT ?",  # noqa: S608
-            (tenant, before, _limit(limit)),
+            f"SELECT {COLUMNS} FROM jobs WHERE tenant = ? AND number < ? "  # noqa: S608
+            f"{condition}ORDER BY number DESC LIMIT ?",
+            (tenant, before, *(part for pair in pairs for part in pair), _limit(limit)),
         )
         return [job_of(row) for row in rows]
 
