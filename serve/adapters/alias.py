@@ -17,12 +17,16 @@ _HISTORY = 100
 
 class Alias(msgspec.Struct, frozen=True, kw_only=True):
     """`history` ends with the current version and says what was current before it. `last` is the highest number ever
-    given, so that no number is given twice. `pinned` versions are not removed."""
+    given, so that no number is given twice. `pinned` versions are not removed. `owner` is the tenant whose name it is,
+    "" for everybody's. `labels` are other names of versions; one may name a number that was never stored, when its
+    writer died."""
 
     format: int = _FORMAT
     last: int = 0
     history: tuple[int, ...] = ()
     pinned: tuple[int, ...] = ()
+    owner: str = ""
+    labels: dict[str, int] = {}
 
     @property
     def current(self) -> int | None:
@@ -36,6 +40,11 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
             self, history=(*self.history[-_HISTORY + 1 :], number), last=max(self.last, number)
         )
 
+    def labelled(self, label: str, number: int) -> Alias:
+        """The alias with `label` as another name of version `number`; the same without a label."""
+        labels = self.labels | {label: number} if label else self.labels
+        return msgspec.structs.replace(self, labels=labels, last=max(self.last, number))
+
     def without(self, numbers: set[int]) -> Alias:
         """The alias after these versions were removed."""
         return msgspec.structs.replace(
@@ -43,6 +52,7 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
             history=_deduplicated(n for n in self.history if n not in numbers),
             pinned=tuple(n for n in self.pinned if n not in numbers),
             last=max(self.last, *numbers, 0),
+            labels={label: number for label, number in self.labels.items() if number not in numbers},
         )
 
 
@@ -54,7 +64,9 @@ def read_alias(folder: Path) -> Alias:
         return Alias()
     except msgspec.MsgspecError as error:
         raise TunechatError(
-            f"{ALIAS} of adapter {folder.name} is damaged: {error}. Remove it; the versions stay", code="store_damaged"
+            f"{ALIAS} of adapter {folder.name} is damaged: {error}. Remove it; the versions stay, and "
+            "are everybody's then",
+            code="store_damaged",
         ) from error
     if alias.format != _FORMAT:
         raise TunechatError(f"{ALIAS} of adapter {folder.name} is of format {alias.format}", code="store_damaged")

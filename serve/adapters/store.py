@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from ..contract.adapters import AdapterManifest
 from ..contract.base import BaseManifest
-from ..contract.errors import Conflict, InvalidAdapter, ModelNotFound, TunechatError, Unavailable
+from ..contract.errors import Conflict, InvalidAdapter, ModelNotFound, NameTaken, TunechatError, Unavailable
 from .adapter import Adapter, Limits
 from .alias import Alias, read_alias, write_alias
 from .digest import sha256_of
@@ -30,15 +30,23 @@ from .staging import Intake, copy_in, finish
 _LOCKS = ".locks"
 _LEFT = f"{TEMPORARY}*"
 
+# Whose a name is whose alias cannot be read: nobody's whom a key makes known, so that nothing is shown by accident.
+UNKNOWN_OWNER = "?"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredAdapter:
-    """All that is stored under one name. `versions` are in the order of their numbers."""
+    """All that is stored under one name. `versions` are in the order of their numbers.
+
+    `owner` is the tenant whose name it is, "" for everybody's. `labels` are other names of the versions' numbers.
+    """
 
     name: str
     current: int | None
     pinned: frozenset[int]
     versions: tuple[AdapterManifest, ...]
+    owner: str = ""
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 class AdapterStore:
@@ -47,25 +55,36 @@ class AdapterStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def publish(self, name: str, folder: Path, intake: Intake, *, activate: bool = True) -> AdapterManifest:
+    def publish(
+        self, name: str, folder: Path, intake: Intake, *, activate: bool = True, owner: str = "", label: str = ""
+    ) -> AdapterManifest:
         """Takes the PEFT folder in as a version of `name`, and moves the alias to it when `activate`.
 
-        The same content again is the version that has it. `folder` is left as it is. Raises InvalidRequest for a bad
-        name, InvalidAdapter for a bad adapter, Unavailable when the disk fails; the store is then as it was.
+        The same content again is the version that has it, and so is a `label` that a version has, whatever `folder`
+        holds: a writer that died can publish again. A name that has no versions becomes `owner`'s. `folder` is left as
+        it is. Raises InvalidRequest for a bad name, NameTaken for another owner's, InvalidAdapter for a bad adapter,
+        Unavailable when the disk fails; the versions are then as they were.
         """
         check_name(name)
         with _writing(name):
             self.root.mkdir(parents=True, exist_ok=True)
             self._sweep([name])
             with locked(self._lock(name)), self._staged(name) as staged:
-                checked = copy_in(folder, staged, intake)
-                manifest = self._stored(name, checked.digest)
+                alias = self._owned(name, owner)
+                manifest = self._labelled(name, alias.labels.get(label))
                 if manifest is None:
-                    number = max([read_alias(self._home(name)).last, *self._numbers(name)]) + 1
+                    checked = copy_in(folder, staged, intake)
+                    manifest = self._stored(name, checked.digest)
+                if manifest is None:
+                    number = max([alias.last, *self._numbers(name)]) + 1
                     manifest = finish(staged, name, number, checked)
+                    if alias.owner or label:
+                        # Before the version is there: no moment may come in which it has no owner, or lacks its label.
+                        self._make_home(name)
+                        self._change_alias(name, alias.labelled(label, number))
                     self._reveal(staged, name, number)
-                if activate:
-                    self._change_alias(name, read_alias(self._home(name)).moved(manifest.number))
+                alias = alias.labelled(label, manifest.number) if label else alias
+                self._change_alias(name, alias.moved(manifest.number) if activate else alias)
         return manifest
 
     def all(self) -> tuple[StoredAdapter, ...]:
@@ -75,7 +94,7 @@ class AdapterStore:
             try:
                 stored = self._of(name)
             except TunechatError:  # one damaged alias must not hide the other names; whoever uses this one is told
-                stored = StoredAdapter(name, None, frozenset(), self._versions(name))
+                stored = StoredAdapter(name, None, frozenset(), self._versions(name), UNKNOWN_OWNER)
             found.append(stored)
         return tuple(stored for stored in found if stored.versions)
 
@@ -213,11 +232,15 @@ class AdapterStore:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def _reveal(self, staged: Path, name: str, number: int) -> None:
+    def _make_home(self, name: str) -> Path:
         home = self._home(name)
         if not home.exists():
             home.mkdir()
             sync_folder(self.root)
+        return home
+
+    def _reveal(self, staged: Path, name: str, number: int) -> None:
+        home = self._make_home(name)
         os.rename(staged, home / str(number))
         sync_folder(home)
 
@@ -237,7 +260,23 @@ class AdapterStore:
         alias = read_alias(self._home(name))
         versions = self._versions(name)
         current = alias.current if any(version.number == alias.current for version in versions) else None
-        return StoredAdapter(name, current, frozenset(alias.pinned), versions)
+        numbers = {version.number for version in versions}
+        labels = {label: number for label, number in alias.labels.items() if number in numbers}
+        return StoredAdapter(name, current, frozenset(alias.pinned), versions, alias.owner, labels)
+
+    def _owned(self, name: str, owner: str) -> Alias:
+        """The alias of a name under which `owner` may publish. Raises NameTaken."""
+        alias = read_alias(self._home(name))
+        if alias.owner == owner:
+            return alias
+        if self._versions(name):
+            raise NameTaken(f"the name {name} is taken; choose another", param="name")
+        return msgspec.structs.replace(alias, owner=owner)
+
+    def _labelled(self, name: str, number: int | None) -> AdapterManifest | None:
+        """Version `number`, when it is there and undamaged."""
+        found = None if number is None else read_version(self._home(name) / str(number))
+        return found if found is not None and self._damaged(found) is None else None
 
     def _versions(self, name: str) -> tuple[AdapterManifest, ...]:
         manifests = (read_version(self._home(name) / str(number)) for number in self._numbers(name))

@@ -17,12 +17,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A stored version. `problem` says why it is not served; None when it is."""
+    """A stored version, and all that is stored under its name. `problem` says why it is not served; None when it is."""
 
     manifest: AdapterManifest
     folder: Path
     is_current: bool
     is_pinned: bool
+    stored: StoredAdapter
     problem: ErrorRecord | None = None
 
 
@@ -48,7 +49,8 @@ def _enrolled(store: AdapterStore, base: BaseManifest, stored: StoredAdapter, ma
         check_origin(manifest, base)
     except TunechatError as error:
         problem = error.record
-    return Enrolled(manifest, folder, manifest.number == stored.current, manifest.number in stored.pinned, problem)
+    number = manifest.number
+    return Enrolled(manifest, folder, number == stored.current, number in stored.pinned, stored, problem)
 
 
 def withdraw(store: AdapterStore, manifest: AdapterManifest, previous: int | None, is_new: bool) -> None:

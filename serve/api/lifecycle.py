@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from ..adapters.adapter import Limits
@@ -20,13 +21,14 @@ from ..adapters.names import check_name, parse_id
 from ..adapters.origin import check_origin
 from ..adapters.staging import Intake
 from ..adapters.store import AdapterStore, StoredAdapter
-from ..contract.adapters import AdapterManifest, AdapterState
+from ..contract.adapters import AdapterManifest, AdapterOrigin, AdapterState
 from ..contract.base import BaseManifest
 from ..contract.errors import (
     Conflict,
     ErrorRecord,
     InvalidRequest,
     ModelNotFound,
+    NameTaken,
     TunechatError,
     Unavailable,
     Unsupported,
@@ -37,6 +39,8 @@ from .ports import Engine
 from .roster import Roster
 from .settings import ApiSettings
 from .special_names import name_warnings
+from .titles import Titles
+from .view import View
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +67,9 @@ class Adapters:
         self._engine = engine
         self._base: BaseManifest | None = None
         self._store = None if settings.adapter_store is None else AdapterStore(settings.adapter_store)
-        self._taken = frozenset(name.lower() for name in (settings.model, *settings.model_aliases))
+        self.titles = Titles((settings.model, *settings.model_aliases))
+        self._taken = frozenset(name.lower() for name in self.titles.bases)
+        self._is_shared = not settings.admin_keys
         self._changes = Changes()
         self._intakes = ThreadPoolExecutor(
             1, thread_name_prefix="adapter intake", initializer=yield_to_requests, initargs=(is_busy,)
@@ -78,6 +84,7 @@ class Adapters:
             except OSError:
                 log.exception("the store of adapters cannot be read")
         for index, one in enumerate(enrolled):
+            self.titles.note(one.stored)
             self._enrol(one)
             if index % _AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -109,28 +116,89 @@ class Adapters:
             raise InvalidRequest(f"{name} is the name of the base model; choose another", param="name")
         return name
 
-    async def publish(self, name: str, folder: Path, *, activate: bool = True) -> AdapterManifest:
+    def view(self, sees: Callable[[str], bool]) -> View:
+        """What is served of the names whose owner `sees` accepts."""
+        return View(self.roster, self.titles, sees)
+
+    def check_free(self, name: str, owner: str) -> str:
+        """Whose name it becomes when `owner` publishes under it: what is everybody's stays so, where all may change it.
+
+        Raises NameTaken for another owner's, InvalidRequest for no name or the base's.
+        """
+        held = self.titles.owner(self.check_name(name))
+        if held == "" and self._is_shared:
+            return ""
+        if held not in (None, owner):
+            raise NameTaken(f"the name {name} is taken; choose another", param="name")
+        return owner
+
+    async def publish(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        activate: bool = True,
+        owner: str = "",
+        label: str = "",
+        origin: AdapterOrigin | None = None,
+    ) -> AdapterManifest:
         """Stores the PEFT folder as a version, loads it, and lets the bare name mean it when `activate`.
 
-        The same content again is the version that has it. What the engine refuses is not stored either.
+        The same content again is the version that has it, and so is a `label` that a version has already: whoever
+        died on the way can publish again. What the engine refuses is not stored either. `owner` is a tenant, or "" for
+        everybody. Raises NameTaken for another owner's name.
         """
-        store, intake = self.store, self.intake
-        async with self._changes.begin(self.check_name(name), is_load=True) as change:
+        store, intake, owner = self.store, replace(self.intake, origin=origin), self.check_free(name, owner)
+        async with self._changes.begin(name, is_load=True) as change:
 
-            def take_in() -> tuple[AdapterManifest, StoredAdapter | None]:
+            def take_in() -> tuple[AdapterManifest, StoredAdapter | None, StoredAdapter]:
                 before = _stored(store, name)
-                return store.publish(name, folder, intake, activate=False), before
+                manifest = store.publish(name, folder, intake, activate=False, owner=owner, label=label)
+                return manifest, before, store.of(name)
 
-            manifest, before = await asyncio.get_running_loop().run_in_executor(self._intakes, take_in)
+            manifest, before, after = await asyncio.get_running_loop().run_in_executor(self._intakes, take_in)
+            self.titles.note(after)
             is_new = before is None or manifest not in before.versions
             async with self._restoring(manifest, before.current if before else None, is_new=is_new):
                 await self._load(change, manifest, is_alias=activate)
+        return manifest
+
+    async def add_checkpoint(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        owner: str,
+        label: str,
+        origin: AdapterOrigin | None = None,
+        keep: int = 10,
+    ) -> AdapterManifest:
+        """Stores the PEFT folder as the newest version of `name` and serves it, without reading it into memory.
+
+        Of the versions that have labels the newest `keep` stay; older ones are removed unless requests use them.
+        Raises what `publish` raises.
+        """
+        store, intake, owner = self.store, replace(self.intake, origin=origin), self.check_free(name, owner)
+        async with self._changes.begin(name):
+
+            def take_in() -> tuple[AdapterManifest, StoredAdapter]:
+                return store.publish(name, folder, intake, owner=owner, label=label), store.of(name)
+
+            manifest, stored = await asyncio.get_running_loop().run_in_executor(self._intakes, take_in)
+            self.titles.note(stored)
+            await self._enrol_again(stored, {manifest.ref.id})
+            for number in sorted({*stored.labels.values()} - stored.pinned)[:-keep]:
+                try:
+                    await self._remove(stored, f"{name}@{number}")
+                except TunechatError as error:
+                    log.info("checkpoint kept", extra={"adapter": f"{name}@{number}", "reason": error.message})
         return manifest
 
     async def adopt(self, manifest: AdapterManifest) -> None:
         """Loads a version that was stored, and made the current one, by somebody else: a watched folder."""
         name = self.check_name(manifest.name)
         async with self._changes.begin(name, is_load=True, wait=True) as change:
+            self.titles.note(await asyncio.to_thread(self.store.of, name))
             current = next((one.ref for one in self.roster.of(name) if one.is_current), None)
             if current != manifest.ref:
                 async with self._restoring(manifest, None if current is None else current.number):
@@ -142,6 +210,7 @@ class Adapters:
         async with self._changes.begin(self.check_name(name), is_load=True) as change:
             stored = await asyncio.to_thread(store.of, name)
             manifest = await asyncio.to_thread(store.show, text)
+            self.titles.note(stored)
             self.roster.pinned |= {f"{name}@{pinned}" for pinned in stored.pinned}
             await self._load(change, manifest, is_alias=number is None)
             if number is None:
@@ -213,17 +282,20 @@ class Adapters:
         """
         store, (name, _) = self.store, parse_id(text)
         async with self._changes.begin(name):
-            stored = await asyncio.to_thread(store.of, name)
-            served = self.roster.of(text)
-            if busy := next((one for one in served if one.requests), None):
-                raise Conflict(f"{busy.ref.id} is in use ({busy.requests}); unload it, and remove it when that is over")
-            if served:
-                self.roster.unload(text)
-            try:
-                gone = await asyncio.to_thread(store.remove, text)
-            except BaseException:
-                await self._enrol_again(stored, {one.ref.id for one in served})
-                raise
+            return await self._remove(await asyncio.to_thread(store.of, name), text)
+
+    async def _remove(self, stored: StoredAdapter, text: str) -> tuple[AdapterManifest, ...]:
+        served = self.roster.of(text)
+        if busy := next((one for one in served if one.requests), None):
+            raise Conflict(f"{busy.ref.id} is in use ({busy.requests}); unload it, and remove it when that is over")
+        if served:
+            self.roster.unload(text)
+        try:
+            gone = await asyncio.to_thread(self.store.remove, text)
+        except BaseException:
+            await self._enrol_again(stored, {one.ref.id for one in served})
+            raise
+        self.titles.forget(stored.name, {manifest.number for manifest in gone})
         for manifest in gone:
             self.problems.pop(manifest.ref.id, None)
             self.roster.pinned.discard(manifest.ref.id)
@@ -263,8 +335,13 @@ class Adapters:
         try:
             yield
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(withdraw, self.store, manifest, previous, is_new))
+            await asyncio.shield(self._withdraw(manifest, previous, is_new=is_new))
             raise
+
+    async def _withdraw(self, manifest: AdapterManifest, previous: int | None, *, is_new: bool) -> None:
+        await asyncio.to_thread(withdraw, self.store, manifest, previous, is_new)
+        if is_new:
+            self.titles.forget(manifest.name, {manifest.number})
 
     def _enrol(self, one: Enrolled) -> None:
         """Serves a stored version that is read when a request first uses it."""

@@ -109,6 +109,12 @@ class Conflict(TunechatError):
     http_status = 409
 
 
+class NameTaken(Conflict):
+    """The name is somebody else's, and stays so; trying again does not help."""
+
+    code = "name_taken"
+
+
 class PayloadTooLarge(TunechatError):
     code = "payload_too_large"
     http_status = 413

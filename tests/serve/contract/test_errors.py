@@ -37,6 +37,7 @@ def test_travels(kind: type[TunechatError]) -> None:
         (errors.BaseModelMismatch, "base_model_mismatch", 422),
         (errors.InvalidAdapter, "invalid_adapter", 422),
         (errors.Conflict, "conflict", 409),
+        (errors.NameTaken, "name_taken", 409),
         (errors.AdapterCapacity, "adapter_capacity", 503),
     ],
 )
