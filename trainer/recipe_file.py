@@ -43,19 +43,24 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), *, origin: str = "rec
 
 
 def make_recipe(values: Mapping[str, Any], *, origin: str = "recipe") -> Recipe:
-    """The recipe of these values; `auto` leaves a key to the data. Raises ConfigError for all that is wrong at once."""
+    """The recipe of these values; `auto` leaves a key to the data.
+
+    Raises ConfigError for all that is wrong at once; its `param` is the first key of it.
+    """
     unknown = [key for key in values if key not in Recipe.model_fields]
     if unknown:
-        raise ConfigError("; ".join(f"{origin}: there is no key {key!r}{_meant(key)}" for key in unknown[:MAX_SHOWN]))
+        told = (f"{origin}: there is no key {str(key)[:80]!r}{_meant(key)}" for key in unknown[:MAX_SHOWN])
+        raise ConfigError("; ".join(told), param=str(unknown[0])[:80])
     given = {key: value for key, value in values.items() if not (value is None or (value == "auto" and is_auto(key)))}
     # Python takes yes and no for numbers.
     wrong = [key for key, value in given.items() if isinstance(value, bool) and not _is_switch(key)]
     if wrong:
-        raise ConfigError(f"{origin}: {wrong[0]}: should be no truth value")
+        raise ConfigError(f"{origin}: {wrong[0]}: should be no truth value", param=wrong[0])
     try:
         return Recipe.model_validate(given)
     except ValidationError as error:
-        raise ConfigError(_told(error, origin)) from error
+        keys = [str(problem["loc"][0]) for problem in error.errors() if problem["loc"]]
+        raise ConfigError(_told(error, origin), param=keys[0] if keys else None) from error
 
 
 def read_overrides(pairs: Iterable[str]) -> dict[str, Any]:

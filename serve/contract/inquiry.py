@@ -33,7 +33,13 @@ class AskRecipe(Question, frozen=True, kw_only=True, tag="recipe"):
 
 
 class AskCheck(Question, frozen=True, kw_only=True, tag="check"):
-    """What does the data hold, what is wrong with it, and would a training stop at it?"""
+    """What does the data hold, what is wrong with it, and would a training stop at it?
+
+    `trains`: the recipe is that of a training, so what the trainer does not do is refused, and `max_length` counts even
+    where it was not given.
+    """
+
+    trains: bool = False
 
 
 class AskPreview(Question, frozen=True, kw_only=True, tag="preview"):

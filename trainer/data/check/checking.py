@@ -28,14 +28,16 @@ def check(
     reading: Reading = LOOK,
     measure: Measure | None = None,
     max_length: int | None = None,
+    drops_too_long: bool = False,
     report: Progress = lambda done: None,
 ) -> Report:
     """What the files have and what is wrong with them. `measure` counts tokens; with it, answers are held to
-    `max_length`. `report` is told how many samples were read, now and then.
+    `max_length`, and training stops at what is longer unless it `drops_too_long`. `report` is told how many samples
+    were read, now and then.
 
     Nothing is raised for what is wrong with the data; it is in the report.
     """
-    checked = _Checking(reading, measure, max_length, report)
+    checked = _Checking(reading, measure, max_length, drops_too_long, report)
     files = tuple(checked.file(source, checked.training) for source in sources)
     others = tuple(checked.file(source, checked.validation) for source in validation)
     checked.alike()
@@ -51,6 +53,8 @@ def check(
         tokens=Spread.of(checked.tokens) if measure is not None else None,
         learned=checked.learned if measure is not None else None,
         problems=checked.problems,
+        lessons=checked.lessons,
+        tests=checked.tests,
     )
 
 
@@ -70,6 +74,7 @@ class _Checking:
     reading: Reading
     measure: Measure | None
     max_length: int | None
+    drops_too_long: bool
     report: Progress
     problems: Problems = field(default_factory=Problems)
     training: Fingerprints = field(default_factory=Fingerprints)
@@ -82,6 +87,8 @@ class _Checking:
     with_tools: int = 0
     calls: int = 0
     learned: int = 0
+    lessons: int = 0
+    tests: int = 0
 
     def file(self, source: Source, seen: Fingerprints) -> FileReport:
         report = FileReport(str(source.path), source.weight)
@@ -89,11 +96,13 @@ class _Checking:
             report.format = self.reading.opened(source.path)[0].name
         except InvalidData as error:
             self.problems.add(error)
+            self.problems.stop(error)
             report.wrong = 1
             return report
         for item in samples_or_errors(source.path, self.reading):
             if isinstance(item, InvalidData):
                 self.problems.add(item)
+                self.problems.stop(item)
                 report.wrong += 1
                 continue
             report.samples += 1
@@ -103,8 +112,11 @@ class _Checking:
             if seen is self.training:
                 self._count(item)
             own = list(problems_of(item))
+            unfit = self._unfit(item, training=seen is self.training, counted=not own)
+            if unfit is not None and not (self.drops_too_long and unfit.kind == "too_long"):
+                self.problems.stop(unfit)
             # What is wrong by itself is told once, not again in the words of the model.
-            found = [*own, *([] if own else self._lengths(item, keep=seen is self.training))]
+            found = own or ([] if unfit is None else [unfit])
             for one in found:
                 self.problems.add(one)
             report.wrong += bool(found)
@@ -120,22 +132,28 @@ class _Checking:
         self.calls += sum(len(message.get("tool_calls") or ()) for message in sample.messages)
         self.turns.append(sum(message["role"] == "assistant" for message in sample.messages))
 
-    def _lengths(self, sample: Sample, *, keep: bool) -> Iterator[InvalidData]:
+    def _unfit(self, sample: Sample, *, training: bool, counted: bool) -> InvalidData | None:
+        """Why no row of the model can be made of the sample. Counts its tokens."""
         if self.measure is None:
-            return
+            return None
         try:
             length = self.measure(sample)
-            if keep:
-                self.tokens.append(length.tokens)
-                self.learned += length.learned
-            if self.max_length is not None and isinstance(sample, Conversation):
-                found = too_long(sample, self.measure, length, self.max_length)
-                if found is not None:
-                    yield found
         except InvalidSample as error:
             if not isinstance(sample, Conversation):
                 raise
-            yield not_learnable(sample, error)
+            return not_learnable(sample, error)
+        if training and counted:
+            self.tokens.append(length.tokens)
+            self.learned += length.learned
+        if self.max_length is not None and isinstance(sample, Conversation):
+            found = too_long(sample, self.measure, length, self.max_length)
+            if found is not None:
+                return found
+        if training:
+            self.lessons += length.learned
+        else:
+            self.tests += length.learned
+        return None
 
     def alike(self) -> None:
         """Add what is there twice, and what is in both training and validation."""

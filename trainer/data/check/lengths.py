@@ -26,7 +26,12 @@ Measure = Callable[[Sample], Length]
 
 def measure_of(text: ModelText, dialect: Dialect) -> Measure:
     """Measures samples as rows of this model. It raises InvalidSample where the model cannot learn one."""
-    mask = AnswerMask(text, dialect)
+    return measure_by(AnswerMask(text, dialect))
+
+
+def measure_by(mask: AnswerMask) -> Measure:
+    """Measures samples as the rows that `mask` makes of them, as `measure_of`."""
+    text = mask.text
 
     def measure(sample: Sample) -> Length:
         if not isinstance(sample, Conversation):

@@ -27,16 +27,26 @@ class FileReport:
 
 @dataclass(slots=True)
 class Problems:
-    """The first problems of each severity, in the order of finding, and how many there are of each kind."""
+    """The first problems of each severity, in the order of finding, and how many there are of each kind.
+
+    `stops` is the first one at which a training would stop, and `stopping` counts those.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     kept: list[InvalidData] = field(default_factory=list)
+    stops: InvalidData | None = None
+    stopping: int = 0
 
     def add(self, problem: InvalidData) -> None:
         self.counts[problem.kind] += 1
         # Many warnings must not crowd out the error that comes last.
         if (self.warnings if problem.kind in WARNINGS else self.errors) <= MAX_KEPT:
             self.kept.append(problem)
+
+    def stop(self, problem: InvalidData) -> None:
+        """Say that a training would stop at `problem`."""
+        self.stops = self.stops or problem
+        self.stopping += 1
 
     @property
     def errors(self) -> int:
@@ -49,7 +59,11 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a check found; `tokens` and `learned` tokens are None where they were not counted."""
+    """All that a check found; `tokens` and `learned` tokens are None where they were not counted.
+
+    `lessons` and `tests` are how many tokens of training and validation would be learned and measured, also of samples
+    with problems that no training stops at, without those that are too long.
+    """
 
     files: tuple[FileReport, ...]
     validation: tuple[FileReport, ...]
@@ -62,6 +76,8 @@ class Report:
     tokens: Spread | None
     learned: int | None
     problems: Problems
+    lessons: int = 0
+    tests: int = 0
 
     @property
     def ok(self) -> bool:

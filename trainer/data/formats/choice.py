@@ -43,7 +43,7 @@ def format_named(name: str) -> Format:
     for form in FORMATS:
         if form.name == name:
             return form
-    raise ConfigError(f"There is no format {name!r}. These are: {', '.join(NAMES)}.")
+    raise ConfigError(f"There is no format {name[:80]!r}. These are: {', '.join(NAMES)}.", param="format")
 
 
 def found_format(records: Records, file: str) -> tuple[Format, Records]:
