@@ -1,7 +1,7 @@
 """Whether a model called the right tools, compared with calls that are known to be right. Nothing here asks a model.
 
-A row is one request with tools. Names and arguments are compared for a turn's calls as a whole, in any order. Values are
-equal as JSON: 1 and 1.0 are one number, true is none, the order of keys does not matter, that of lists does.
+A row is one request with tools. Names and arguments are compared for a turn's calls as a whole, in any order. Values
+are equal as JSON: 1 and 1.0 are one number, true is none, the order of keys does not matter, that of lists does.
 """
 
 from __future__ import annotations
