@@ -102,7 +102,7 @@ class AdapterStore:
         """All versions of `name`. Raises ModelNotFound when there are none."""
         stored = self._of(check_name(name))
         if not stored.versions:
-            raise ModelNotFound(f"there is no adapter {name}", param="model")
+            raise no_adapter(name)
         return stored
 
     def show(self, text: str) -> AdapterManifest:
@@ -294,6 +294,11 @@ class AdapterStore:
             if path.is_symlink() or not path.is_file() or sha256_of(path) != expected:
                 return file
         return None
+
+
+def no_adapter(name: str) -> ModelNotFound:
+    """What is said of a name under which nothing is stored, and of one that the asker may not see."""
+    return ModelNotFound(f"there is no adapter {name}", param="model")
 
 
 def _staged_for(path: Path) -> str:

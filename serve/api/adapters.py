@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from ..adapters.names import parse_id
-from ..adapters.store import StoredAdapter
+from ..adapters.store import StoredAdapter, no_adapter
 from ..contract.adapters import AdapterManifest
 from ..contract.errors import InvalidAdapter, InvalidRequest
 from .adapter_records import Look, adapter_record, quarantined_record, version_record
@@ -31,12 +31,12 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 async def list_adapters(request: Request) -> Response:
     gateway = gateway_of(request)
     stored = await asyncio.to_thread(gateway.adapters.store.all)
-    look = _look(gateway)
+    look, sees = _look(gateway), request_context(request).sees
     held = () if gateway.quarantine is None else gateway.quarantine.all()
     return _json(
         {
             "object": "list",
-            "data": [adapter_record(one, look) for one in stored],
+            "data": [adapter_record(one, look) for one in stored if sees(one.owner)],
             "quarantined": [quarantined_record(one) for one in held],
         }
     )
@@ -44,10 +44,8 @@ async def list_adapters(request: Request) -> Response:
 
 @router.get("/v1/adapters/{adapter}", **describe("Describe an adapter, or one version of it."))
 async def show_adapter(request: Request, adapter: str) -> Response:
-    gateway = gateway_of(request)
-    name, number = parse_id(adapter)
-    if number is None:
-        stored = await asyncio.to_thread(gateway.adapters.store.of, name)
+    gateway, stored = gateway_of(request), await _seen(request, adapter)
+    if adapter == stored.name:
         return _json(adapter_record(stored, _look(gateway)))
     manifest = await asyncio.to_thread(gateway.adapters.store.show, adapter)
     return await _version(request, manifest)
@@ -57,14 +55,15 @@ async def show_adapter(request: Request, adapter: str) -> Response:
 async def upload_adapter(request: Request, adapter: str) -> Response:
     gateway = gateway_of(request)
     activate = _flag(request, "activate", default=True)
-    gateway.adapters.check_name(adapter)
+    owner = gateway.adapters.check_free(adapter, request_context(request).owner)
     async with gateway.uploads.receive(request) as folder:
-        manifest = await gateway.adapters.publish(adapter, folder, activate=activate)
+        manifest = await gateway.adapters.publish(adapter, folder, activate=activate, owner=owner)
     return await _version(request, manifest)
 
 
 @router.get("/v1/adapters/{adapter}/download", **describe("A version as a zip.", media_type="application/zip"))
 async def download_adapter(request: Request, adapter: str) -> Response:
+    await _seen(request, adapter)
     store = gateway_of(request).adapters.store
     manifest = await asyncio.to_thread(store.show, adapter)
     files = await asyncio.to_thread(_opened, store.folder(manifest), (*manifest.files, "manifest.json"))
@@ -74,46 +73,69 @@ async def download_adapter(request: Request, adapter: str) -> Response:
 
 @router.post("/v1/adapters/{adapter}/load", **describe("Serve a stored adapter again, and read it into memory."))
 async def load_adapter(request: Request, adapter: str) -> Response:
+    await _seen(request, adapter)
     return await _version(request, await gateway_of(request).adapters.load(adapter))
 
 
 @router.post("/v1/adapters/{adapter}/unload", **describe("Serve an adapter no longer; running requests finish."))
 async def unload_adapter(request: Request, adapter: str) -> Response:
-    draining = gateway_of(request).adapters.unload(adapter)
+    draining = unload(request, adapter)
     return _json({"object": "adapter.unloaded", "id": adapter, "draining": list(draining)})
 
 
 @router.post("/v1/adapters/{adapter}/rollback", **describe("Let the name mean what it meant before."))
 async def rollback_adapter(request: Request, adapter: str) -> Response:
+    await _seen(request, adapter)
     return await _version(request, await gateway_of(request).adapters.rollback(adapter))
 
 
 @router.post("/v1/adapters/{adapter}/activate", **describe("Let the name mean this version."))
 async def activate_adapter(request: Request, adapter: str) -> Response:
+    await _seen(request, adapter)
     return await _version(request, await gateway_of(request).adapters.activate(adapter))
 
 
 @router.post("/v1/adapters/{adapter}/pin", **describe("Keep a version stored, and in its slot once it is there."))
 async def pin_adapter(request: Request, adapter: str) -> Response:
+    await _seen(request, adapter)
     return await _version(request, await gateway_of(request).adapters.pin(adapter, True))
 
 
 @router.post("/v1/adapters/{adapter}/unpin", **describe("Let a pinned version go again."))
 async def unpin_adapter(request: Request, adapter: str) -> Response:
+    await _seen(request, adapter)
     return await _version(request, await gateway_of(request).adapters.pin(adapter, False))
 
 
 @router.post("/v1/adapters/{adapter}/verify", **describe("Compare a version's files with their hashes."))
 async def verify_adapter(request: Request, adapter: str) -> Response:
+    await _seen(request, adapter)
     manifest = await gateway_of(request).adapters.verify(adapter)
     return await _version(request, manifest, verified=True)
 
 
 @router.delete("/v1/adapters/{adapter}", **describe("Remove an adapter, or one version of it, from the disk."))
 async def delete_adapter(request: Request, adapter: str) -> Response:
+    await _seen(request, adapter)
     gone = await gateway_of(request).adapters.remove(adapter)
     removed = [manifest.ref.id for manifest in gone]
     return _json({"object": "adapter.deleted", "id": adapter, "deleted": True, "removed": removed})
+
+
+def unload(request: Request, adapter: str) -> tuple[str, ...]:
+    """Unloads what the request may see. Raises ModelNotFound for all else."""
+    parse_id(adapter)
+    adapters = gateway_of(request).adapters
+    return adapters.unload(adapters.view(request_context(request).sees).meaning(adapter))
+
+
+async def _seen(request: Request, adapter: str) -> StoredAdapter:
+    """All that is stored under the name of `adapter`. Raises ModelNotFound for what the request may not see, too."""
+    name, _ = parse_id(adapter)
+    stored = await asyncio.to_thread(gateway_of(request).adapters.store.of, name)
+    if not request_context(request).sees(stored.owner):
+        raise no_adapter(name)
+    return stored
 
 
 async def _version(request: Request, manifest: AdapterManifest, **more: Any) -> Response:

@@ -73,10 +73,11 @@ class Access:
     def of(cls, settings: ApiSettings) -> Self:
         return cls(KeyRing(settings.api_keys), KeyRing(settings.admin_keys), settings.is_public and settings.is_open)
 
-    def admit(self, path: str, key: bytes | None) -> str:
-        """The tenant that `key` is, "" where none is asked for. Raises Unauthorized or Forbidden."""
+    def admit(self, path: str, key: bytes | None) -> tuple[str, bool]:
+        """The tenant that `key` is, "" where none is asked for, and whether it sees what every key made: an admin's
+        does, and everybody does on a server of one's own without keys. Raises Unauthorized or Forbidden."""
         if path in OPEN_PATHS:
-            return ""
+            return "", False
         is_admin_path = path.startswith(ADMIN_PATHS)
         admin = self.admins.tenant(key) if key is not None else None
         tenant = self.keys.tenant(key) if key is not None else None
@@ -93,7 +94,8 @@ class Access:
                 if self.admins
                 else "Nobody may change adapters on a public server without keys."
             )
-        return known or ""
+        is_own = not (self.keys or self.admins or self.is_exposed)
+        return known or "", admin is not None or is_own
 
 
 class AuthMiddleware:
@@ -111,7 +113,8 @@ class AuthMiddleware:
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
-            context_of(scope).tenant = self._access.admit(scope["path"], sent_key(scope))
+            context = context_of(scope)
+            context.tenant, context.is_admin = self._access.admit(scope["path"], sent_key(scope))
         except TunechatError as error:
             await error_response(error.record)(scope, receive, send)
             return

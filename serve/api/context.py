@@ -30,18 +30,33 @@ ABORT = "tunechat.abort"
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of one request, filled in on its way. `tenant` parts the caches of different keys.
+    """What is known of one request, filled in on its way. `tenant` parts the caches of different keys, and owns what
+    its key makes; what a request with `is_admin` makes is everybody's, and it sees what every key made.
 
     `adapters` are the ids of the versions that it uses; `closing` gives back at its end what was taken for it.
     """
 
     id: str = field(default_factory=lambda: "req_" + secrets.token_hex(12))
     tenant: str = ""
+    is_admin: bool = False
     model: str | None = None
     usage: Usage | None = None
     time_to_first_token: float | None = None
     adapters: tuple[str, ...] = ()
     closing: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def owner(self) -> str:
+        """Whose it is what this request makes: a tenant's, or "" for everybody's."""
+        return "" if self.is_admin else self.tenant
+
+    def sees(self, owner: str) -> bool:
+        """Whether this request may see and use what is `owner`'s. What it may not see does not exist for it."""
+        return self.is_admin or owner in ("", self.tenant)
+
+    def owns(self, owner: str) -> bool:
+        """Whether this request may end what is `owner`'s."""
+        return self.is_admin or (owner == self.tenant != "")
 
 
 def context_of(scope: Scope) -> RequestContext:

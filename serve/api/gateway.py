@@ -179,7 +179,7 @@ class Gateway:
 
         Nothing is looked up anywhere but in memory. Raises ModelNotFound, InvalidRequest, Unavailable.
         """
-        is_base, closing, lender = model in self.names, context.closing, self.adapters.roster
+        is_base, closing, lender = model in self.names, context.closing, self.adapters.view(context.sees)
         if adapters:
             served = composed(
                 self.base,
@@ -194,16 +194,20 @@ class Gateway:
         elif self.settled.is_set():
             served = with_adapter(self.base, acquire(lender, model, closing))
         else:
-            raise self._not_ready()
+            raise self.missing(model)
         context.model = served.name
         context.adapters = tuple(ref.id for ref in served.adapters)
         return served
 
-    def check_model(self, name: str | None) -> None:
-        """Raises ModelNotFound unless `name` is the base's, an adapter's, or None."""
-        if name is None or name in self.names or self.adapters.roster.knows(name):
+    def check_model(self, name: str | None, context: RequestContext) -> None:
+        """Raises ModelNotFound unless `name` is the base's, that of an adapter that the request may use, or None."""
+        if name is None or name in self.names or self.adapters.view(context.sees).knows(name):
             return
-        raise model_not_found(name) if self.settled.is_set() else self._not_ready()
+        raise self.missing(name)
+
+    def missing(self, name: str) -> TunechatError:
+        """What is said of a model that is not here, or may come yet, or that the request may not see."""
+        return model_not_found(name) if self.settled.is_set() else self._not_ready()
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

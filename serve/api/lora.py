@@ -8,7 +8,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from ..contract.errors import InvalidRequest
+from .adapters import unload
 from .body import read_body
+from .context import request_context
 from .folders import named_folder
 from .gateway import gateway_of
 from .openapi import describe
@@ -25,14 +27,15 @@ router = APIRouter(tags=["adapters"])
 async def load_lora_adapter(request: Request) -> Response:
     gateway = gateway_of(request)
     body = await read_body(request, LoadLoraRequest)
+    context = request_context(request)
     name = gateway.adapters.check_name(body.lora_name)
-    if gateway.adapters.roster.knows(name) and not body.load_inplace:
+    if gateway.adapters.view(context.sees).knows(name) and not body.load_inplace:
         raise InvalidRequest(
             f"The adapter '{name}' has already been loaded; 'load_inplace': true makes this a new version of it.",
             param="lora_name",
         )
     folder = await asyncio.to_thread(named_folder, body.lora_path, gateway.settings)
-    manifest = await gateway.adapters.publish(name, folder)
+    manifest = await gateway.adapters.publish(name, folder, owner=context.owner)
     warnings = [f"\nWarning: {text}." for text in (*manifest.warnings, *name_warnings(name))]
     return PlainTextResponse(
         f"Success: LoRA adapter '{name}' added successfully.{''.join(warnings)}",
@@ -42,7 +45,6 @@ async def load_lora_adapter(request: Request) -> Response:
 
 @router.post("/v1/unload_lora_adapter", **describe("Unload an adapter.", UnloadLoraRequest, media_type="text/plain"))
 async def unload_lora_adapter(request: Request) -> Response:
-    gateway = gateway_of(request)
     body = await read_body(request, UnloadLoraRequest)
-    gateway.adapters.unload(body.lora_name)
+    unload(request, body.lora_name)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")

@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{id}."""
+"""GET /v1/models, GET and DELETE /v1/models/{id}."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from starlette.responses import Response
 
 from ..adapters.registry import LoadedAdapter
 from ..contract.adapters import AdapterState
+from ..contract.errors import ModelNotFound, TunechatError
+from .context import request_context
 from .encoding import encode_json
 from .gateway import Gateway, gateway_of
 from .messages.errors import is_anthropics
 from .messages.models import model_info, model_page
 from .openapi import describe
+from .removal import discard
+from .view import View
 
 router = APIRouter()
 
 _OWNER = "tunechat"
 
 
-@router.get("/v1/models", **describe("List the models: the base, every adapter, and every version of each."))
+@router.get("/v1/models", **describe("List the models: the base, adapters, their versions, and what jobs made."))
 async def list_models(request: Request) -> Response:
     gateway = gateway_of(request)
-    entries = [_base(gateway), *_adapters(gateway).values()]
+    entries = [_base(gateway), *_adapters(gateway, gateway.adapters.view(request_context(request).sees))]
     if is_anthropics(request.scope):
         aliases = [{**entries[0], "id": alias} for alias in gateway.settings.model_aliases]
         return _json(model_page([entries[0], *aliases, *entries[1:]], request.query_params))
@@ -33,9 +37,25 @@ async def list_models(request: Request) -> Response:
 @router.get("/v1/models/{model:path}", **describe("Describe one model."))
 async def retrieve_model(request: Request, model: str) -> Response:
     gateway = gateway_of(request)
-    gateway.check_model(model)
-    entry = _base(gateway) if model in gateway.names else _adapters(gateway)[model]
+    context = request_context(request)
+    gateway.check_model(model, context)
+    found = gateway.adapters.view(context.sees).find(model)
+    entry = _base(gateway) if found is None else _version(gateway, found, model)
     return _json(model_info(entry) if is_anthropics(request.scope) else entry)
+
+
+@router.delete("/v1/models/{model:path}", **describe("Remove a fine-tuned model of one's own."))
+async def delete_model(request: Request, model: str) -> Response:
+    gateway, adapters = gateway_of(request), gateway_of(request).adapters
+    try:
+        meant = adapters.view(request_context(request).owns).meaning(model)
+    except TunechatError as error:
+        raise gateway.missing(model) from error
+    try:
+        await discard(adapters, meant)
+    except ModelNotFound as error:
+        raise gateway.missing(model) from error
+    return _json({"id": model, "object": "model", "deleted": True})
 
 
 def _base(gateway: Gateway) -> dict[str, Any]:
@@ -60,15 +80,14 @@ def _base(gateway: Gateway) -> dict[str, Any]:
     return entry
 
 
-def _adapters(gateway: Gateway) -> dict[str, dict[str, Any]]:
-    """What may be asked for, by id: each name, and then its versions."""
-    entries: dict[str, dict[str, Any]] = {}
-    served = [one for one in gateway.adapters.roster.all() if one.state is AdapterState.LOADED]
-    for one in sorted(served, key=lambda one: (one.ref.name, not one.is_current, one.ref.number)):
+def _adapters(gateway: Gateway, view: View) -> list[dict[str, Any]]:
+    """What may be asked for: each name, then its versions; and at the end what jobs have made."""
+    entries = []
+    for one in sorted(view.served(), key=lambda one: (one.ref.name, not one.is_current, one.ref.number)):
         if one.is_current:
-            entries[one.ref.name] = _version(gateway, one, one.ref.name)
-        entries[one.ref.id] = _version(gateway, one, one.ref.id)
-    return entries
+            entries.append(_version(gateway, one, one.ref.name))
+        entries.append(_version(gateway, one, one.ref.id))
+    return entries + [_version(gateway, one, name) for name, one in view.tuned()]
 
 
 def _version(gateway: Gateway, one: LoadedAdapter, name: str) -> dict[str, Any]:

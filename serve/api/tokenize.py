@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from ..text.dialects import Dialect, read_tools
 from .body import read_body
+from .context import request_context
 from .encoding import encode_json
 from .gateway import gateway_of
 from .openapi import describe
@@ -25,7 +26,7 @@ router = APIRouter()
 async def tokenize(request: Request) -> Response:
     gateway = gateway_of(request)
     body = await read_body(request, TokenizeRequest)
-    gateway.check_model(body.model)
+    gateway.check_model(body.model, request_context(request))
     reply = await asyncio.to_thread(_tokenize, body, gateway.text, gateway.dialect)
     return _json(reply | {"max_model_len": gateway.context_length})
 
@@ -34,7 +35,7 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     gateway = gateway_of(request)
     body = await read_body(request, DetokenizeRequest)
-    gateway.check_model(body.model)
+    gateway.check_model(body.model, request_context(request))
     text = gateway.text
     check_tokens(body.tokens, text.vocab_size, "tokens")
     decoded = await asyncio.to_thread(text.decode, body.tokens, skip_special=False)

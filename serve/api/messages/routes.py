@@ -76,7 +76,7 @@ async def create_message(request: Request) -> Response:
 async def count_tokens(request: Request) -> Response:
     gateway = gateway_of(request)
     body = await read_body(request, CountTokensRequest)
-    gateway.check_model(body.model)
+    gateway.check_model(body.model, request_context(request))
     chat = await asyncio.to_thread(as_chat, body)
     with chat.named():
         count = await asyncio.to_thread(_count, chat, gateway.text, gateway.dialect)
