@@ -1,0 +1,1 @@
+"""What a server asks of the trainer before it trains: recipes completed, data checked and shown. Loads no torch."""
