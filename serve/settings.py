@@ -125,6 +125,9 @@ class Settings(BaseModel):
     max_stored_bytes: Count = Field(
         default=1 << 30, ge=16 << 20, le=1 << 44, description="Most bytes of all stored responses together."
     )
+    train_threads: Count = Field(
+        default=0, ge=0, le=1024, description="CPU threads of a fine-tuning job. 0 is one a core."
+    )
     adapter_folder: Annotated[Folder | None, BeforeValidator(optional)] = Field(
         default=None,
         description="Folder that is watched: a PEFT folder dropped into it is served, one taken out is unloaded. "

@@ -30,6 +30,8 @@ from .responses import routes as responses
 from .responses.desk import Desk
 from .server_tools import OpenToolbox
 from .settings import ApiSettings
+from .tuning import routes as tuning
+from .tuning.workshop import Workshop
 
 # FastAPI can send traces of requests to where environment variables say. Nothing leaves this server.
 _NO_TELEMETRY: TelemetryConfig = {
@@ -58,10 +60,11 @@ def create_app(
     gateway = Gateway(engine, settings, metrics, load_text, open_tools)
     desk = Desk(gateway)
     shelf = Shelf(settings)
+    workshop = Workshop(gateway, shelf)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with gateway.lifespan(), desk.lifespan(), shelf.lifespan():
+        async with gateway.lifespan(), desk.lifespan(), shelf.lifespan(), workshop.lifespan():
             yield
 
     app = FastAPI(
@@ -76,6 +79,7 @@ def create_app(
     app.state.gateway = gateway
     app.state.desk = desk
     app.state.shelf = shelf
+    app.state.workshop = workshop
     for part in (
         chat,
         completions,
@@ -89,6 +93,7 @@ def create_app(
         messages,
         responses,
         files,
+        tuning,
     ):
         app.include_router(part.router)
     install_error_handlers(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,10 +26,15 @@ class Running(Protocol):
 
 
 class Drain:
-    """Whether the server is leaving, and who still runs. `begin`, then `wait_idle`, then `force` for those left."""
+    """Whether the server is leaving, and who still runs. `begin`, then `wait_idle`, then `force` for those left.
+
+    `tell_busy` is told whether anything is being generated, whenever that may have changed.
+    """
 
     def __init__(self) -> None:
         self.is_draining = False
+        self.began = asyncio.Event()
+        self.tell_busy: Callable[[bool], None] | None = None
         self._running: set[Running] = set()
         self._requests = 0
         self._idle = asyncio.Event()
@@ -59,15 +64,18 @@ class Drain:
     def track(self, generation: Running) -> None:
         """Remembers a generation until `forget`. One that comes after the end has begun is told at once."""
         self._running.add(generation)
+        self._tell()
         if self.is_draining:
             generation.fail(leaving())
 
     def forget(self, generation: Running) -> None:
         self._running.discard(generation)
+        self._tell()
 
     def begin(self) -> None:
         """Refuses what is new and what has not begun to generate."""
         self.is_draining = True
+        self.began.set()
         for generation in self._running:
             if not generation.started:
                 generation.fail(leaving())
@@ -77,6 +85,10 @@ class Drain:
         self.begin()
         for generation in self._running:
             generation.fail(Unavailable("The server stopped before this answer was complete.", code="stopping"))
+
+    def _tell(self) -> None:
+        if self.tell_busy is not None:
+            self.tell_busy(self.is_generating)
 
     async def wait_idle(self, limit: float) -> bool:
         """Whether every request ended within `limit` seconds."""

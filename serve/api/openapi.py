@@ -17,6 +17,7 @@ from .schemas.embeddings import EmbeddingRequest
 from .schemas.messages import CountTokensRequest, MessagesRequest
 from .schemas.responses import ResponsesRequest
 from .schemas.tokenize import DetokenizeRequest, TokenizeRequest
+from .tuning.request import CreateJobRequest
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
@@ -30,6 +31,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     DetokenizeRequest,
     LoadLoraRequest,
     UnloadLoraRequest,
+    CreateJobRequest,
 )
 _ERROR_STATUSES = {
     400: "The request is wrong; `param` names the field.",

@@ -74,6 +74,10 @@ class ApiSettings(BaseModel):
     )
     max_file_bytes: int = Field(default=512 << 20, ge=1 << 10, le=8 << 30, description="Largest uploaded file.")
 
+    train_threads: int = Field(
+        default=0, ge=0, le=1024, description="Cores that a fine-tuning job may use; 0: all of them."
+    )
+
     max_header_bytes: int = Field(default=32 << 10, ge=1 << 10, le=1 << 20, description="Largest request head.")
     max_headers: int = Field(default=100, ge=16, le=10_000, description="Most header lines of a request.")
     max_connections: int = Field(default=1024, ge=1, le=65_536, description="Most open connections.")

@@ -113,6 +113,7 @@ def api_settings(settings: Settings, insecure: bool) -> ApiSettings:
         max_stored_responses=settings.max_stored_responses,
         max_stored_bytes=settings.max_stored_bytes,
         job_store=settings.home / "jobs.db",
+        train_threads=settings.train_threads,
         adapter_folder=settings.adapter_folder,
         adapter_paths=settings.adapter_paths,
         max_upload_bytes=settings.max_upload_bytes,

@@ -51,7 +51,7 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is: `step` of `steps` is done, with `trained_tokens` so far.
+    """How far a job is: `step` of `steps` is done, with `trained_tokens` so far, over and over `rows` of the data.
 
     `loss` is that of the latest step, `measured` the latest on what is never learned from, after `measured_at` steps.
     `seconds` is the time that the rest takes by the latest measurement, told at `told`, in seconds since 1970.
@@ -59,6 +59,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     step: int = 0
     steps: int = 0
+    rows: int = 0
     epoch: float = 0.0
     loss: float | None = None
     measured: float | None = None

@@ -128,10 +128,24 @@ class JobQueue:
             self._trim(row[0])
         return True
 
+    def told(self, id_: str, key: str) -> list[dict[str, Any]]:
+        """The data of those of a job's events that has `key`, the oldest first."""
+        rows = self._base.rows(
+            "SELECT data FROM events WHERE job = (SELECT number FROM jobs WHERE id = ?) "
+            "AND json_type(CAST(data AS TEXT), '$.' || ?) IS NOT NULL ORDER BY number",
+            (id_, key),
+        )
+        return [msgspec.json.decode(row[0]) for row in rows]
+
     def counts(self) -> dict[Status, int]:
         """How many jobs there are of each status."""
         found = dict(self._base.rows("SELECT status, COUNT(*) FROM jobs GROUP BY status"))
         return {status: found.get(status, 0) for status in Status}
+
+    def running(self) -> dict[str, Job]:
+        """The jobs that run, by id."""
+        rows = self._base.rows(f"SELECT {COLUMNS} FROM jobs WHERE status = 'running' ORDER BY number")  # noqa: S608
+        return {row[1]: job_of(row) for row in rows}
 
     def known(self) -> set[str]:
         """The ids of all jobs."""
@@ -241,7 +255,12 @@ class JobQueue:
                     "SELECT metrics FROM checkpoints WHERE job = ? AND step = ?", (number, event.resumed_at)
                 )
                 tokens = 0 if point is None else int(msgspec.json.decode(point[0]).get("trained_tokens", 0))
-                return {"steps": event.steps, "step": event.resumed_at, "trained_tokens": tokens}
+                return {
+                    "steps": event.steps,
+                    "rows": event.rows,
+                    "step": event.resumed_at,
+                    "trained_tokens": tokens,
+                }
             case TrainingEstimated():
                 text = f"It will take about {event.seconds:.0f} s and {event.memory / 2**20:.0f} MiB"
                 tell(self._base, number, now, text, data={"seconds": event.seconds, "memory": event.memory})

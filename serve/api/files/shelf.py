@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 from starlette.requests import Request
 
@@ -37,6 +38,18 @@ class Shelf:
         finally:
             if self._base is not None:
                 await asyncio.to_thread(self._base.close)
+
+    @property
+    def base(self) -> Database | None:
+        """The database, which jobs share; None where there is none."""
+        return self._base
+
+    @property
+    def root(self) -> Path:
+        """The folder that the database lies in. Raises Unsupported where there is none."""
+        if self._settings.job_store is None:
+            raise Unsupported("This server takes no files.")
+        return self._settings.job_store.parent
 
     @property
     def files(self) -> FileStore:
