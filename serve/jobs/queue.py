@@ -151,6 +151,14 @@ class JobQueue:
         """The ids of all jobs."""
         return {row[0] for row in self._base.rows("SELECT id FROM jobs")}
 
+    def unchecked(self, most: int = 100) -> list[Job]:
+        """The jobs whose files are to be checked, those that have waited longest first; at most `most`."""
+        rows = self._base.rows(
+            f"SELECT {COLUMNS} FROM jobs WHERE status = 'validating_files' ORDER BY number LIMIT ?",  # noqa: S608
+            (most,),
+        )
+        return [job_of(row) for row in rows]
+
     def record(self, id_: str, attempt: int, events: Sequence[TrainingEvent]) -> bool:
         """Writes down what the trainer says, all in one transaction; False when this attempt does not run the job."""
         now = self._clock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -151,13 +151,15 @@ class JobStore:
                 check_move(id_, job.status, Status.QUEUED)
             return self.read(tenant, id_)
 
-    def validated(self, id_: str, error: JobError | None = None) -> None:
+    def validated(self, id_: str, error: JobError | None = None, warnings: Sequence[str] = ()) -> None:
         """Says how the check of the job's files ended. Nothing changes when it was cancelled meanwhile."""
         with self._base.writing():
             row = self._base.row(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", (id_,))  # noqa: S608
             if row is None or row[3] != Status.VALIDATING:
                 return
             now = self._clock()
+            for warning in warnings:
+                tell(self._base, row[0], now, warning, level="warn")
             if error is None:
                 move(self._base, row, Status.QUEUED, now)
                 tell(self._base, row[0], now, "Files validated, moving job to queued state")
