@@ -1,11 +1,12 @@
 """Attention over samples that stand behind one another in one row: each token sees its own sample up to itself.
 
-Reached through transformers' attention interface. Work and memory grow with the samples' lengths squared, not with the
-row's: no mask of the whole row is ever made.
+Reached through transformers' attention interface, by SDPA or by FlashAttention. Work and memory grow with the samples'
+lengths squared, not with the row's: no mask of the whole row is ever made.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 ISOLATED = "tunechat_isolated"
+FLASH = "tunechat_flash"
 
 
 @dataclass(slots=True)
@@ -22,6 +24,14 @@ class Samples:
     """The lengths of the samples in the row under way, in order: one object that all attention modules share."""
 
     lengths: tuple[int, ...] = ()
+
+
+def register() -> None:
+    """Makes both names known to transformers."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ISOLATED, isolated_attention)
+    AttentionInterface.register(FLASH, flash_attention)
 
 
 def attend_to(model: nn.Module, samples: Samples) -> None:
@@ -70,6 +80,39 @@ def isolated_attention(
         )
     ]
     return torch.cat(seen, dim=2).transpose(1, 2), None
+
+
+def flash_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The same as `isolated_attention` by FlashAttention (arXiv 2307.08691), in bfloat16 whatever the numbers are."""
+    flash = importlib.import_module("flash_attn").flash_attn_varlen_func
+    samples: Samples = module.tunechat_samples  # type: ignore[assignment]
+    ends = torch.tensor((0, *samples.lengths), device=query.device).cumsum(0, dtype=torch.int32)
+    longest = max(samples.lengths)
+    # A token sees itself and as many before it as the window has places for others.
+    window = (sliding_window - 1, 0) if sliding_window else (-1, -1)
+    seen: Tensor = flash(
+        *(part[0].transpose(0, 1).to(torch.bfloat16).contiguous() for part in (query, key, value)),
+        ends,
+        ends,
+        longest,
+        longest,
+        softmax_scale=scaling,
+        causal=True,
+        window_size=window,
+        softcap=softcap or 0.0,
+    )
+    return seen.to(query.dtype).unsqueeze(0), None
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int, softcap: float) -> Tensor:

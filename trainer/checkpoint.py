@@ -1,22 +1,23 @@
 """Checkpoints: whole or not there at all, hashed, and without pickles. The adapter in one is ready to be loaded.
 
-A checkpoint is the folder `checkpoint-STEP`: `adapter/` is a PEFT folder with its origin beside it,
-`optimizer.safetensors` holds the optimizer's numbers and the state of chance, `state.json` the counters, `files.json`
-the hash of each file.
+A checkpoint is the folder `checkpoint-STEP`. What is trained is `adapter/`, a PEFT folder with its origin beside it, or
+`model/`, a model folder, when the whole model is. `optimizer.safetensors` holds the numbers of the optimizer and of
+chance, `state.json` the counters, `files.json` the hash of each file.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from ..serve.adapters.adapter import CONFIG, WEIGHTS, Limits, read_adapter
@@ -26,6 +27,7 @@ from ..serve.adapters.origin import MANIFEST
 from ..serve.contract.adapters import AdapterOrigin
 
 ADAPTER = "adapter"
+MODEL = "model"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 FILES = "files.json"
@@ -60,49 +62,91 @@ class Checkpoint:
     state: State
 
     @property
-    def adapter(self) -> Path:
-        """The PEFT folder."""
-        return self.folder / ADAPTER
+    def adapter(self) -> Path | None:
+        """The PEFT folder; None when whole models are trained."""
+        return self._there(ADAPTER)
 
-    def adapter_tensors(self) -> dict[str, Tensor]:
-        return load_file(self.adapter / WEIGHTS)
+    @property
+    def model(self) -> Path | None:
+        """The model folder; None when adapters are trained."""
+        return self._there(MODEL)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is trained, by name."""
+        if self.adapter:
+            return load_file(self.adapter / WEIGHTS)
+        found: dict[str, Tensor] = {}
+        for path in sorted((self.folder / MODEL).glob("*.safetensors")):
+            found |= load_file(path)
+        return found
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         return load_file(self.folder / OPTIMIZER)
 
+    def _there(self, name: str) -> Path | None:
+        path = self.folder / name
+        return path if path.is_dir() else None
+
+
+class Product(Protocol):
+    """What is trained, in files. `name` is that of their folder, ADAPTER or MODEL."""
+
+    @property
+    def name(self) -> str: ...
+
+    def write(self, folder: Path) -> None:
+        """Writes all of it into the empty `folder`, synced. Raises InvalidAdapter or ModelError for no numbers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterProduct:
+    """A PEFT folder. `linears` are those of the base, `origin` says what the adapter was made from."""
+
+    tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+    origin: AdapterOrigin
+    linears: Mapping[str, tuple[int, int]]
+
+    @property
+    def name(self) -> str:
+        return ADAPTER
+
+    def write(self, folder: Path) -> None:
+        write_synced(folder / CONFIG, _json(self.config))
+        write_synced(folder / WEIGHTS, save(dict(self.tensors), metadata={"format": "pt"}))
+        # Tied to these very weights by their digest.
+        digest = digest_of(read_adapter(folder, self.linears, Limits(max_rank=1024)))
+        write_synced(folder / MANIFEST, _json(msgspec.structs.asdict(self.origin) | {"digest": digest}))
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What goes into a checkpoint. `linears` are those of the base, `origin` says what the adapter was made from."""
+    """What goes into a checkpoint."""
 
     state: State
-    adapter: Mapping[str, Tensor]
-    adapter_config: Mapping[str, Any]
+    product: Product
     optimizer: Mapping[str, Tensor]
-    origin: AdapterOrigin
-    linears: Mapping[str, tuple[int, int]]
 
 
 def save_checkpoint(root: Path, contents: Contents) -> Checkpoint:
     """Writes a checkpoint under `root`, replacing one of the same step.
 
-    Raises OSError when the disk is full, and leaves what was there before. Raises InvalidAdapter for numbers that are
-    not finite.
+    Raises OSError when the disk is full, and leaves what was there before. Raises InvalidAdapter or ModelError for
+    numbers that are not finite.
     """
     target = root / f"checkpoint-{contents.state.step}"
     staged = root / f"{TEMPORARY}{target.name}"
     shutil.rmtree(staged, ignore_errors=True)
-    adapter = staged / ADAPTER
-    adapter.mkdir(parents=True)
+    product = staged / contents.product.name
+    product.mkdir(parents=True)
     try:
-        write_synced(adapter / CONFIG, _json(contents.adapter_config))
-        write_synced(adapter / WEIGHTS, save(dict(contents.adapter), metadata={"format": "pt"}))
-        write_synced(adapter / MANIFEST, _json(_manifest(adapter, contents)))
-        write_synced(staged / OPTIMIZER, save(dict(contents.optimizer)))
+        contents.product.write(product)
+        _write_tensors(staged / OPTIMIZER, contents.optimizer)
         write_synced(staged / STATE, _json(contents.state))
-        names = [f"{ADAPTER}/{name}" for name in (CONFIG, WEIGHTS, MANIFEST)] + [OPTIMIZER, STATE]
+        names = [str(path.relative_to(staged)) for path in sorted(staged.rglob("*")) if path.is_file()]
         write_synced(staged / FILES, _json({name: sha256_of(staged / name) for name in names}))
-        sync_folder(adapter)
+        sync_folder(product)
         sync_folder(staged)
         if target.exists():
             shutil.rmtree(target)
@@ -144,10 +188,11 @@ def _read(folder: Path) -> Checkpoint | None:
     return Checkpoint(folder, state) if state.format == FORMAT and STATE in files else None
 
 
-def _manifest(adapter: Path, contents: Contents) -> dict[str, Any]:
-    """The origin, tied to these very weights by their digest."""
-    digest = digest_of(read_adapter(adapter, contents.linears, Limits(max_rank=1024)))
-    return msgspec.structs.asdict(contents.origin) | {"digest": digest}
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file on disk, written from where the tensors lie: those of a whole model fit in memory once."""
+    save_file(dict(tensors), path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _json(value: object) -> bytes:

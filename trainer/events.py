@@ -18,6 +18,11 @@ class Events:
         self._stream = stream
         self.is_cut_off = False
 
+    @property
+    def descriptor(self) -> int:
+        """The file that is written to, for a process that speaks instead of this one."""
+        return self._stream.fileno()
+
     def send(self, event: TrainingEvent) -> None:
         try:
             self._stream.write(msgspec.json.encode(event) + b"\n")
@@ -32,3 +37,8 @@ def take_stdout() -> Events:
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return Events(stream)
+
+
+def silent_events() -> Events:
+    """Events that nobody hears: of a process for which another one speaks."""
+    return Events(os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb"))

@@ -1,58 +1,81 @@
-"""The model while it is trained: the served base as it is, an adapter over it, and the loss of a row."""
+"""A model while it is trained, whatever of it is trained: the loss of a row, and its gradients."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..serve.base.architecture import architecture_of
-from ..serve.base.entry import BaseEntry
-from ..serve.base.mapped_class import build_class
 from ..serve.contract.errors import ModelError
-from .attention import ISOLATED, Samples, attend_to, isolated_attention
+from .attention import FLASH, ISOLATED, Samples, attend_to
+from .checkpoint import Checkpoint, Product
+from .computing import Computing
 from .data.row import Row
-from .lora import LoraPlan, adapter_state, inject, linear_class, load_adapter
 
 # Positions whose logits are in memory at once, forwards and backwards.
 CHUNK = 128
-_TOLERANCE = 1e-3
+# Of logits that were computed in two ways, in standard deviations. Sums of another order are all that may differ.
+_TOLERANCE = {"cpu": 1e-3, "cuda": 0.05}
 
 
-class TrainedModel:
-    """A frozen base with an adapter that learns. Rows of several samples are computed as if each stood alone.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Where the result lies: the PEFT folder of an adapter, or a model folder; the other is empty."""
+
+    adapter: str = ""
+    model: str = ""
+
+
+class TrainedModel(ABC):
+    """A causal LM some of whose parameters learn. Rows of several samples are computed as if each stood alone.
+
+    Raises ModelError for a class whose logits are more than its head's product with what its last norm gives.
 
     The base is in evaluation mode all the time: what it would leave out at random, it does not. `parameters` are those
-    that are trained, by name, in the order of their names.
+    that are trained, by name, in the order of their names: the same in every process. `isolates` says whether samples
+    may share a row; where they may not, each is computed alone.
     """
 
-    def __init__(self, entry: BaseEntry, plan: LoraPlan, device: torch.device, *, checkpointing: bool = True) -> None:
-        """Raises ModelError when the class computes something else over isolated samples than by its own attention."""
-        from transformers import AttentionInterface
-
-        AttentionInterface.register(ISOLATED, isolated_attention)
-        self.device = device
+    def __init__(self, base: Any, computing: Computing) -> None:
+        self.device = computing.device
+        self.computing = computing
+        self.parameters: dict[str, nn.Parameter] = {}
         self._samples = Samples()
-        base = build_class(entry, device, ISOLATED, linear_class(plan))
-        attend_to(base, self._samples)
         self._base: Any = base
         self._body: Any = base.base_model
-        self._softcap = float(getattr(base.config.get_text_config(), "final_logit_softcapping", None) or 0.0)
-        self._check_isolation(architecture_of(entry.config))
-        self._wrapped = inject(base, plan, entry.manifest)
         self._head: Any = base.get_output_embeddings()
-        self.parameters: dict[str, nn.Parameter] = {
-            name: parameter for name, parameter in sorted(self._wrapped.named_parameters()) if parameter.requires_grad
-        }
-        self._layers: list[nn.Module] = []
-        if checkpointing:
-            # Newer releases of transformers have another name for it.
-            enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
-            self._layers = [module for module in base.modules() if getattr(module, "gradient_checkpointing", False)]
-        self._random = self._random_modules() if plan.dropout else []
+        self._softcap = float(getattr(base.config.get_text_config(), "final_logit_softcapping", None) or 0.0)
+        attend_to(base, self._samples)
+        self.isolates = True
+        self.isolates = self._keeps_samples_apart()
+        if not self.isolates:
+            base.set_attn_implementation("eager")
+        elif computing.attention == "flash":
+            base.set_attn_implementation(FLASH)
+        self._twice: list[nn.Module] = []
+        self._random: list[nn.Module] = []
+
+    @abstractmethod
+    def product(self, facts: Mapping[str, float]) -> Product:
+        """What is trained as it stands, for a checkpoint; `facts` are measurements that are kept beside it."""
+
+    @abstractmethod
+    def publish(self, checkpoint: Checkpoint, folder: Path) -> Made:
+        """What comes out of a training whose best checkpoint is this one; made under `folder`, if it is made anew."""
+
+    @abstractmethod
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Gives the trained parameters the numbers of a checkpoint. Raises ModelError when it is of other ones."""
 
     def learn(self, row: Row, scale: float) -> float:
         """Adds the gradients of `scale` times the row's loss to the parameters; gives the loss, unscaled.
@@ -61,8 +84,7 @@ class TrainedModel:
         is learned, `CHUNK` of them at a time.
         """
         places, targets, weights = self._learned(row)
-        self._set_training(True)
-        try:
+        with self._learning():
             hidden = self._hidden(row)[places]
             leaf = hidden.detach().requires_grad_()
             total = torch.zeros((), device=self.device)
@@ -71,9 +93,8 @@ class TrainedModel:
                 loss = self._loss(leaf[part], targets[part], weights[part])
                 torch.autograd.backward(loss * scale)
                 total += loss.detach()
-            torch.autograd.backward(hidden, leaf.grad)
-        finally:
-            self._set_training(False)
+            if leaf.grad is not None:
+                torch.autograd.backward(hidden, leaf.grad)
         return float(total)
 
     @torch.no_grad()
@@ -84,29 +105,34 @@ class TrainedModel:
         parts = (slice(start, start + CHUNK) for start in range(0, len(places), CHUNK))
         return float(sum(self._loss(hidden[part], targets[part], weights[part]) for part in parts))
 
-    def adapter(self) -> dict[str, Tensor]:
-        """The adapter's tensors under PEFT's names."""
-        return adapter_state(self._wrapped)
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Gives the adapter these numbers. Raises ModelError when they are not those of such an adapter."""
-        load_adapter(self._wrapped, tensors)
-
-    @property
-    def adapter_config(self) -> dict[str, Any]:
-        """The content of PEFT's `adapter_config.json`."""
-        config: dict[str, Any] = self._wrapped.peft_config["default"].to_dict()
-        plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-        return plain | {"inference_mode": True}
+    def _train(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Takes all of `parameters` that want gradients as those that learn. The last step of making a model."""
+        self.parameters = {name: parameter for name, parameter in sorted(parameters) if parameter.requires_grad}
+        if self.computing.checkpointing:
+            # Newer releases of transformers have another name for it.
+            enable = getattr(self._base, "activation_checkpointing_enable", None)
+            (enable or self._base.gradient_checkpointing_enable)({"use_reentrant": False})
+            self._twice = [m for m in self._base.modules() if getattr(m, "gradient_checkpointing", False)]
 
     def _hidden(self, row: Row) -> Tensor:
         """What the last norm gives, float32 [n, hidden size]."""
-        self._samples.lengths = row.lengths
-        output = self._body(
-            input_ids=torch.from_numpy(row.tokens).long().unsqueeze(0).to(self.device),
-            position_ids=torch.from_numpy(row.positions).long().unsqueeze(0).to(self.device),
-            use_cache=False,
-        )
+        if self.isolates or len(row.lengths) == 1:
+            return self._together(row.tokens, row.positions, row.lengths)
+        ends = list(itertools.accumulate(row.lengths))
+        alone = [
+            self._together(row.tokens[end - length : end], row.positions[end - length : end], (length,))
+            for length, end in zip(row.lengths, ends, strict=True)
+        ]
+        return torch.cat(alone)
+
+    def _together(self, tokens: NDArray[np.int32], positions: NDArray[np.int32], lengths: tuple[int, ...]) -> Tensor:
+        self._samples.lengths = lengths
+        with self._precision():
+            output = self._body(
+                input_ids=torch.from_numpy(tokens).long().unsqueeze(0).to(self.device),
+                position_ids=torch.from_numpy(positions).long().unsqueeze(0).to(self.device),
+                use_cache=False,
+            )
         hidden: Tensor = output.last_hidden_state[0]
         return hidden.float()
 
@@ -122,42 +148,45 @@ class TrainedModel:
         return (losses * weights).sum()
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self._head(hidden).float()
+        with self._precision():
+            logits: Tensor = self._head(hidden).float()
         return self._softcap * torch.tanh(logits / self._softcap) if self._softcap else logits
 
-    def _random_modules(self) -> list[nn.Module]:
-        """What has to know that it learns, for the adapter to leave inputs out at random."""
-        from peft.tuners.lora import LoraLayer
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        """In which the base computes, where its numbers do not say so."""
+        return contextlib.nullcontext()
 
-        layers = [module for module in self._wrapped.modules() if isinstance(module, LoraLayer)]
-        return [part for layer in layers for part in (layer, *layer.lora_dropout.values())]
-
-    def _set_training(self, training: bool) -> None:
-        """Switches what is left out at random in the adapter, and computing twice, without touching the base."""
-        for module in (*self._random, *self._layers):
-            module.training = training
+    @contextlib.contextmanager
+    def _learning(self) -> Iterator[None]:
+        """Leaves inputs of the adapter out at random meanwhile, and computes twice; the base is not touched."""
+        modules = (*self._random, *self._twice)
+        for module in modules:
+            module.training = True
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.training = False
 
     @torch.no_grad()
-    def _check_isolation(self, name: str) -> None:
-        """Compares two samples in one row with each alone by the class's own attention and head."""
-        import numpy as np
+    def _keeps_samples_apart(self) -> bool:
+        """Whether two samples in one row have the logits that each has alone by the class's own attention.
 
-        vocabulary = int(self._base.config.get_text_config().vocab_size)
-        window = getattr(self._base.config.get_text_config(), "sliding_window", None) or 0
+        Raises ModelError when those of one alone are not the class's own.
+        """
+        config = self._base.config.get_text_config()
+        window = getattr(config, "sliding_window", None) or 0
         lengths = (8, min(max(16, 2 * int(window)), 64))
-        tokens = (np.arange(sum(lengths), dtype=np.int32) * 7 + 3) % vocabulary
-        self._head = self._base.get_output_embeddings()
-        ours = self._logits(self._hidden(Row(tokens, np.zeros(len(tokens), dtype=np.float32), lengths)))
+        tokens = (np.arange(sum(lengths), dtype=np.int32) * 7 + 3) % int(config.vocab_size)
+        packed = self._logits(self._hidden(Row(tokens, np.zeros(len(tokens), dtype=np.float32), lengths)))
         self._base.set_attn_implementation("eager")
         ids = torch.from_numpy(tokens).long().to(self.device)
-        alone = [
-            self._base(input_ids=part[None], use_cache=False).logits[0] for part in torch.split(ids, list(lengths))
-        ]
+        parts = [part[None] for part in torch.split(ids, list(lengths))]
+        own = torch.cat([self._base(input_ids=part, use_cache=False).logits[0] for part in parts]).float()
+        hidden = [self._body(input_ids=part, use_cache=False).last_hidden_state[0] for part in parts]
+        ours = self._logits(torch.cat(hidden).float())
         self._base.set_attn_implementation(ISOLATED)
-        reference = torch.cat(alone).float()
-        worst = float((ours - reference).abs().max() / reference.std())
-        if not worst < (_TOLERANCE if self.device.type == "cpu" else 0.05):
-            raise ModelError(
-                f"{name} does not give the same logits for samples side by side as for each alone (they differ by "
-                f"{worst:.2g} standard deviations), so it cannot be trained right"
-            )
+        limit = _TOLERANCE.get(self.device.type, _TOLERANCE["cuda"]) * own.std()
+        if not (ours - own).abs().max() < limit:
+            raise ModelError(f"{type(self._base).__name__} computes its logits in a way that is not trained here")
+        return bool((packed - own).abs().max() < limit)

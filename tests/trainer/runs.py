@@ -15,11 +15,11 @@ import torch
 
 from tunechat.serve.base.entry import BaseEntry
 from tunechat.serve.contract.jobs import ORDER, TrainingEvent, TrainingOrder, TrainingStep
+from tunechat.trainer.computing import computing_of
 from tunechat.trainer.events import Events
 from tunechat.trainer.lessons import read_lessons
 from tunechat.trainer.loop import Training
-from tunechat.trainer.lora import plan_of
-from tunechat.trainer.model import TrainedModel
+from tunechat.trainer.methods import make_model
 from tunechat.trainer.recipe_file import make_recipe
 
 
@@ -41,7 +41,7 @@ def run_here(
     lessons = read_lessons(make_recipe(recipe), entry.folder, entry.manifest)
     settled = lessons.recipe
     torch.manual_seed(settled.seed)
-    model = TrainedModel(entry, plan_of(settled), torch.device("cpu"), checkpointing=settled.gradient_checkpointing)
+    model = make_model(settled, entry, computing_of(settled), lessons.dialect)
     done = Training(model, lessons, entry.manifest, folder, Events(stream), should_stop).run()
     return done, events_in(stream.getvalue())
 

@@ -9,7 +9,7 @@ import torch
 
 from tunechat.serve.contract.adapters import AdapterOrigin
 from tunechat.trainer import checkpoint as module
-from tunechat.trainer.checkpoint import Contents, State, checkpoints, prune, save_checkpoint
+from tunechat.trainer.checkpoint import AdapterProduct, Contents, State, checkpoints, prune, save_checkpoint
 
 LINEARS = {"model.layers.0.self_attn.q_proj": (8, 4)}
 
@@ -18,14 +18,16 @@ def contents(step: int) -> Contents:
     prefix = "base_model.model.model.layers.0.self_attn.q_proj"
     return Contents(
         state=State(step=step, epoch=1, index=step, best_loss=0.5, best_step=step),
-        adapter={
-            f"{prefix}.lora_A.weight": torch.ones(2, 4),
-            f"{prefix}.lora_B.weight": torch.full((8, 2), step + 1.0),
-        },
-        adapter_config={"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]},
+        product=AdapterProduct(
+            {
+                f"{prefix}.lora_A.weight": torch.ones(2, 4),
+                f"{prefix}.lora_B.weight": torch.full((8, 2), step + 1.0),
+            },
+            {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]},
+            AdapterOrigin(base="tiny"),
+            LINEARS,
+        ),
         optimizer={"exp_avg.a": torch.full((3,), float(step))},
-        origin=AdapterOrigin(base="tiny"),
-        linears=LINEARS,
     )
 
 
@@ -35,7 +37,7 @@ def test_what_was_saved_is_read(tmp_path: Path) -> None:
     assert found == saved
     assert found.state == contents(7).state
     assert found.optimizer_tensors()["exp_avg.a"].tolist() == [7.0] * 3
-    assert len(found.adapter_tensors()) == 2
+    assert len(found.tensors()) == 2
 
 
 class Killed(BaseException):

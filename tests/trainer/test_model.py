@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from tunechat.serve.base.entry import BaseEntry
+from tunechat.trainer.adapted import AdaptedModel
+from tunechat.trainer.computing import Computing
 from tunechat.trainer.data.packing import join
 from tunechat.trainer.data.row import Row
 from tunechat.trainer.lora import LoraPlan
 from tunechat.trainer.model import TrainedModel
 
 Entries = Callable[..., BaseEntry]
-CPU = torch.device("cpu")
 
 
 def rows(*lengths: int, seed: int = 0) -> list[Row]:
@@ -31,10 +32,11 @@ def rows(*lengths: int, seed: int = 0) -> list[Row]:
 
 def model_of(
     entry: BaseEntry, *, checkpointing: bool = False, dropout: float = 0.0, dora: bool = False
-) -> TrainedModel:
+) -> AdaptedModel:
     """With an adapter that already changes something, so that every parameter has a gradient."""
     torch.manual_seed(0)
-    model = TrainedModel(entry, LoraPlan(rank=4, alpha=8, dropout=dropout, dora=dora), CPU, checkpointing=checkpointing)
+    plan = LoraPlan(rank=4, alpha=8, dropout=dropout, dora=dora)
+    model = AdaptedModel(entry, plan, Computing(checkpointing=checkpointing))
     for name, parameter in model.parameters.items():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -77,8 +79,8 @@ def test_packed_samples_learn_as_each_alone(
 def test_dora_begins_as_the_base_and_learns_packed_as_alone(tiny_entry: Entries) -> None:
     entry = tiny_entry("qwen2")
     samples = rows(9, 14)
-    base = TrainedModel(entry, LoraPlan(rank=4), CPU).measure(join(samples))
-    model = TrainedModel(entry, LoraPlan(rank=4, dora=True, rslora=True), CPU)
+    base = AdaptedModel(entry, LoraPlan(rank=4)).measure(join(samples))
+    model = AdaptedModel(entry, LoraPlan(rank=4, dora=True, rslora=True))
     assert model.measure(join(samples)) == pytest.approx(base, rel=1e-5)
     for name, parameter in model.parameters.items():
         if ".lora_B." in name:
@@ -103,7 +105,7 @@ def test_the_loss_is_that_of_transformers(tiny_entry: Entries) -> None:
     from transformers import AutoModelForCausalLM
 
     entry = tiny_entry("llama", "none")
-    model = TrainedModel(entry, LoraPlan(rank=4), CPU)
+    model = AdaptedModel(entry, LoraPlan(rank=4))
     reference = AutoModelForCausalLM.from_pretrained(entry.manifest.source, dtype=torch.float32).eval()
     (row,) = rows(40)
     ids = torch.from_numpy(row.tokens).long()[None]

@@ -79,8 +79,8 @@ def test_a_killed_training_goes_on_with_the_same_losses(
 
 
 def test_what_fails_is_said_by_name(tiny_entry: Entries, tmp_path: Path, recipe: dict[str, Any]) -> None:
-    process = start(tiny_entry("llama"), tmp_path / "job", {**recipe, "method": "full", "validation": ()})
+    process = start(tiny_entry("llama"), tmp_path / "job", {**recipe, "optimizer": "adamw_8bit", "validation": ()})
     out, _ = process.communicate(timeout=60)
     assert process.returncode == FAILED
     (event,) = events_in(out)
-    assert (event.code, event.param) == ("config_error", "method")  # type: ignore[union-attr]
+    assert (event.code, event.param) == ("config_error", "optimizer")  # type: ignore[union-attr]
