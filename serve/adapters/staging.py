@@ -21,6 +21,10 @@ from .durable import copy_bounded, sync_file, sync_folder, write_synced
 from .json_file import MAX_JSON
 from .origin import MANIFEST, check_origin, read_origin
 
+# The model card that people read. It is kept as it is, and nothing depends on it.
+CARD = "README.md"
+MAX_CARD = 256 << 10
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:
@@ -48,7 +52,7 @@ class Checked:
 
 
 def copy_in(source: Path, staged: Path, intake: Intake) -> Checked:
-    """Copies the adapter in `source` into the empty folder `staged` and checks the copy.
+    """Copies the adapter in `source`, and its model card, into the empty folder `staged` and checks the copy.
 
     Raises InvalidAdapter (or its subclasses) for a bad one, Conflict when it was changed while it was copied.
     """
@@ -58,6 +62,7 @@ def copy_in(source: Path, staged: Path, intake: Intake) -> Checked:
     has_manifest = (source / MANIFEST).is_file()
     if has_manifest:
         copy_bounded(_file_in(source, MANIFEST), staged / MANIFEST, MAX_JSON)
+    _copy_card(source, staged)
     if intake.is_settled is not None and not intake.is_settled():
         raise Conflict(f"{source.name} was changed while it was read; it is read again when it has settled")
     # Waiting for the disk and hashing take as long as the checks, and need nothing of them.
@@ -102,9 +107,20 @@ def finish(staged: Path, name: str, number: int, checked: Checked) -> AdapterMan
 
 def _seal(staged: Path) -> dict[str, str]:
     """Waits until the copied files are on disk, and hashes them."""
-    for file in (CONFIG, WEIGHTS):
+    files = [file for file in (CONFIG, WEIGHTS, CARD) if (staged / file).is_file()]
+    for file in files:
         sync_file(staged / file)
-    return {file: sha256_of(staged / file) for file in (CONFIG, WEIGHTS)}
+    return {file: sha256_of(staged / file) for file in files}
+
+
+def _copy_card(source: Path, staged: Path) -> None:
+    """Copies the model card; one that is too large, or no ordinary file, is left out, for the adapter is good."""
+    if not (source / CARD).is_file():
+        return
+    try:
+        copy_bounded(_file_in(source, CARD), staged / CARD, MAX_CARD)
+    except UnsupportedFormat:
+        (staged / CARD).unlink(missing_ok=True)
 
 
 def _file_in(folder: Path, name: str) -> Path:

@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 from ..adapters.adapter import CONFIG, WEIGHTS
 from ..adapters.json_file import MAX_JSON
 from ..adapters.origin import MANIFEST
+from ..adapters.staging import CARD, MAX_CARD
 from ..contract.errors import InvalidRequest, PayloadTooLarge, UnsupportedFormat
 
 FILES = (CONFIG, WEIGHTS, MANIFEST)
@@ -107,7 +108,15 @@ def _chosen(entries: Sequence[zipfile.ZipInfo], limit: int) -> list[zipfile.ZipI
     if WEIGHTS not in {PurePosixPath(entry.filename).name for entry in chosen}:
         for refused in filter(None, (pickled(entry.filename) for entry in entries)):
             raise refused
-    return top or chosen
+    wanted = top or chosen
+    return wanted + [entry for entry in entries if _is_card(entry, wanted)]
+
+
+def _is_card(entry: zipfile.ZipInfo, beside: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether it is the model card of the adapter whose files are `beside` it. One that is too large is left out."""
+    path = PurePosixPath(entry.filename)
+    folders = {PurePosixPath(other.filename).parent for other in beside}
+    return path.name == CARD and path.parent in folders and not entry.is_dir() and entry.file_size <= MAX_CARD
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 
 from ..adapters.adapter import WEIGHTS
 from ..adapters.json_file import MAX_JSON
+from ..adapters.staging import CARD, MAX_CARD
 from ..contract.errors import Overloaded, PayloadTooLarge, Unavailable
 from .archive import FILES, InvalidArchive, extract, pickled
 from .errors import UnsupportedMediaType
@@ -93,7 +94,7 @@ class _Parts:
         self._archive = archive
         self._names: list[str] = []
         self._file: BinaryIO | None = None
-        self._left = 0
+        self._limit = self._left = 0
         self._is_over = False
         self._field = bytearray()
         self._value = bytearray()
@@ -149,21 +150,23 @@ class _Parts:
     def _open(self) -> None:
         _, options = parse_options_header(self._disposition)
         name = (options.get(b"filename") or options.get(b"name") or b"").decode("utf-8", "replace")
-        if name not in FILES and not name.lower().endswith(".zip"):
+        files = (*FILES, CARD)
+        if name not in files and not name.lower().endswith(".zip"):
             raise pickled(name) or InvalidArchive(
-                f"{ascii(name)[:120]} is no file of an adapter; send {', '.join(FILES)} or one zip"
+                f"{ascii(name)[:120]} is no file of an adapter; send {', '.join(files)} or one zip"
             )
-        path = self._adapter / name if name in FILES else self._archive
+        path = self._adapter / name if name in files else self._archive
         if path.name in self._names:
             raise InvalidArchive(f"the form has {path.name} twice")
         self._names.append(path.name)
-        self._left = MAX_JSON if name in FILES and name != WEIGHTS else 1 << 62
+        self._limit = 1 << 62 if path == self._archive or name == WEIGHTS else MAX_CARD if name == CARD else MAX_JSON
+        self._left = self._limit
         self._file = path.open("xb")
 
     def _write_part(self, data: bytes, start: int, end: int) -> None:
         self._left -= end - start
         if self._left < 0:
-            raise PayloadTooLarge(f"{self._names[-1]} is larger than {MAX_JSON} bytes")
+            raise PayloadTooLarge(f"{self._names[-1]} is larger than {self._limit} bytes")
         if self._file is not None:
             self._file.write(memoryview(data)[start:end])
 

@@ -16,7 +16,7 @@ import pytest
 
 from tunechat.serve.adapters.adapter import read_adapter
 from tunechat.serve.adapters.digest import digest_of
-from tunechat.serve.adapters.staging import Intake
+from tunechat.serve.adapters.staging import CARD, MAX_CARD, Intake
 from tunechat.serve.adapters.store import AdapterStore
 from tunechat.serve.contract.adapters import AdapterOrigin
 from tunechat.serve.contract.base import BaseManifest
@@ -62,14 +62,14 @@ def tree(root: Path) -> dict[str, bytes]:
 def test_a_version_is_a_peft_folder_with_a_manifest(store: AdapterStore, plain: Path, base: BaseManifest) -> None:
     version = store.publish("support", plain, Intake(base))
     folder = store.folder(version)
-    assert sorted(os.listdir(folder)) == [CONFIG, WEIGHTS, MANIFEST]
-    assert all((folder / name).read_bytes() == (plain / name).read_bytes() for name in (CONFIG, WEIGHTS))
+    assert sorted(os.listdir(folder)) == [CARD, CONFIG, WEIGHTS, MANIFEST]
+    assert all((folder / name).read_bytes() == (plain / name).read_bytes() for name in (CARD, CONFIG, WEIGHTS))
     adapter = read_adapter(folder, base.linears)
     assert version.digest == digest_of(adapter)
     assert (version.name, version.number, version.ref.id) == ("support", 1, "support@1")
     assert (version.variant, version.rank, version.alpha, version.modules) == ("lora", 4, 8.0, 4)
     assert (version.targets, version.parameters) == (("q_proj", "v_proj"), adapter.parameters)
-    assert version.size == sum((plain / name).stat().st_size for name in (CONFIG, WEIGHTS)) > version.bytes
+    assert version.size == sum((plain / name).stat().st_size for name in (CARD, CONFIG, WEIGHTS)) > version.bytes
     assert store.show("support") == store.show("support@1") == store.verify("support") == version
 
 
@@ -263,7 +263,27 @@ def test_only_pickles_are_refused(store: AdapterStore, own: Path, base: BaseMani
         store.publish("support", own, Intake(base))
 
 
-def test_nothing_but_the_two_files_is_opened(own: Path, store: AdapterStore, base: BaseManifest) -> None:
+def test_a_model_card_that_is_no_small_file_is_left_out(own: Path, store: AdapterStore, base: BaseManifest) -> None:
+    card = own / CARD
+    for content in (b"x" * (MAX_CARD + 1), None, b"\xff small"):
+        card.unlink()
+        if content is None:
+            card.symlink_to(__file__)
+        else:
+            card.write_bytes(content)
+        version = store.publish("support", own, Intake(base))
+        assert (CARD in version.files) == (content == b"\xff small")
+        store.remove("support")
+
+
+def test_a_card_that_was_changed_shows(own: Path, store: AdapterStore, base: BaseManifest) -> None:
+    version = store.publish("support", own, Intake(base))
+    (store.folder(version) / CARD).unlink()
+    with pytest.raises(InvalidAdapter, match=CARD):
+        store.verify("support")
+
+
+def test_nothing_but_an_adapters_own_files_is_opened(own: Path, store: AdapterStore, base: BaseManifest) -> None:
     """An audit hook sees every file that is opened; a name in the config is not one of them."""
     edit_config(own, base_model_name_or_path=str(own / "secret"))
     for name in ("secret", "adapter_model.bin", "pickle.pt", "README.md"):
@@ -280,7 +300,7 @@ def test_nothing_but_the_two_files_is_opened(own: Path, store: AdapterStore, bas
         store.publish("support", own, Intake(base))
     finally:
         listening = False
-    assert sorted(set(opened)) == [CONFIG, WEIGHTS]
+    assert sorted(set(opened)) == [CARD, CONFIG, WEIGHTS]
 
 
 def test_origin_and_warnings_are_kept(store: AdapterStore, plain: Path, own: Path, base: BaseManifest) -> None:
@@ -324,7 +344,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import msgspec
-from tunechat.serve.adapters.staging import Intake
+from tunechat.serve.adapters.staging import CARD, MAX_CARD, Intake
 from tunechat.serve.adapters.store import AdapterStore
 from tunechat.serve.contract.base import BaseManifest
 base = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=BaseManifest)

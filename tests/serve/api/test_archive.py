@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunechat.serve.adapters.staging import MAX_CARD
 from tunechat.serve.api.archive import MAX_ENTRIES, InvalidArchive, extract, packed
 from tunechat.serve.contract.errors import PayloadTooLarge, TunechatError, UnsupportedFormat
 from tunechat.tests.serve.api.adapter_files import CONFIG, WEIGHTS, adapter_files, zipped
@@ -21,6 +22,7 @@ LIMIT = 10 << 20
 
 
 def unpack(content: bytes, folder: Path, limit: int = LIMIT) -> dict[str, bytes]:
+    folder.mkdir(exist_ok=True)
     (folder / "in.zip").write_bytes(content)
     target = folder / "out"
     target.mkdir()
@@ -50,8 +52,15 @@ def with_entries(*entries: tuple[zipfile.ZipInfo, bytes]) -> bytes:
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_files_at_the_top_or_in_one_folder_are_taken(tmp_path: Path, prefix: str, compression: int) -> None:
     files = adapter_files()
-    content = {f"{prefix}{name}": data for name, data in files.items()} | {f"{prefix}README.md": b"hello"}
+    content = {f"{prefix}{name}": data for name, data in files.items()} | {f"{prefix}notes.txt": b"hello"}
     assert unpack(zipped(content, compression=compression), tmp_path) == files
+
+
+def test_a_model_card_beside_the_adapter_is_taken(tmp_path: Path) -> None:
+    files = {f"x/{name}": data for name, data in adapter_files().items()}
+    cards = {"README.md": b"of the archive", "x/README.md": b"of the adapter", "y/README.md": b"of another"}
+    assert unpack(zipped(files | cards), tmp_path / "1")["README.md"] == b"of the adapter"
+    assert "README.md" not in unpack(zipped(files | {"x/README.md": b"x" * (MAX_CARD + 1)}), tmp_path / "2")
 
 
 def bomb() -> bytes:
