@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from . import adapters, agent, config, data, data_preview, doctor, models, ps, pull, recipes, run, serve, tools
+from . import (
+    adapters,
+    agent,
+    config,
+    data,
+    data_preview,
+    doctor,
+    jobs,
+    models,
+    ps,
+    pull,
+    recipes,
+    run,
+    serve,
+    tools,
+    train,
+)
 
 app = typer.Typer(
     name="tunechat",
@@ -44,6 +60,8 @@ app.add_typer(adapters.app, name="adapters")
 data.app.command("preview")(data_preview.preview)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
+app.command("train")(train.train)
+app.add_typer(jobs.app, name="jobs")
 app.command("ps")(ps.ps)
 app.command("doctor")(doctor.doctor)
 app.add_typer(tools.app, name="tools")

@@ -89,6 +89,17 @@ class Server:
             except httpx.HTTPError as error:
                 raise self._unreachable(error) from error
 
+    def send_file(self, path: str, file: Path, name: str, fields: Mapping[str, str]) -> Any:
+        """The JSON of a POST of one form: `fields`, then the content of `file`, called `name`, read piece by piece.
+
+        Raises like `get`.
+        """
+        with file.open("rb") as content:
+            try:
+                return _json_of(self._client.post(path, data=dict(fields), files={"file": (name, content)}))
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from error
+
     def download(self, path: str, target: Path) -> None:
         """Writes the body of a GET into the new file `target`, piece by piece. Raises like `get`."""
         try:
@@ -101,10 +112,13 @@ class Server:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def stream(self, path: str, body: dict[str, Any]) -> Iterator[str]:
-        """The `data` of each server-sent event of a POST, "[DONE]" included. Raises like `get`."""
+    def stream(self, path: str, body: dict[str, Any] | None = None) -> Iterator[str]:
+        """The `data` of each server-sent event of a POST, or of a GET without a body, "[DONE]" included.
+
+        Raises like `get`.
+        """
         try:
-            with self._client.stream("POST", path, json=body) as response:
+            with self._client.stream("GET" if body is None else "POST", path, json=body) as response:
                 if response.is_error:
                     response.read()
                     raise error_of(response)
