@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
+from ..jobs.inquiry import Inquiries
+from ..jobs.supervisor import COMMAND
 from ..text.model_text import ModelText
 from . import adapters, chat, completions, embeddings, health, lora, models, tokenize, tool_list
 from .auth import Access, AuthMiddleware
 from .context import RequestContextMiddleware
+from .data import routes as data
+from .data.office import Office
 from .drain import DrainMiddleware
 from .errors import install_error_handlers
 from .files import routes as files
@@ -49,18 +53,20 @@ def create_app(
     *,
     load_text: Callable[[Path], Text] = ModelText.load,
     open_tools: OpenToolbox | None = None,
+    trainer: Sequence[str] = COMMAND,
 ) -> FastAPI:
     """The application in front of `engine`, which it starts and closes with its lifespan.
 
     `load_text` reads the text side from the engine's prepared base once the engine is ready. `open_tools` opens the
-    toolbox of `settings.server_tools`, which is closed with the lifespan too. `app.state.gateway` is the Gateway.
+    toolbox of `settings.server_tools`, which is closed with the lifespan too. `trainer` is the command that runs a
+    fine-tuning job, whose folder comes last. `app.state.gateway` is the Gateway.
     """
     release = version("tunechat")
     metrics = Metrics(engine, release)
     gateway = Gateway(engine, settings, metrics, load_text, open_tools)
     desk = Desk(gateway)
     shelf = Shelf(settings)
-    workshop = Workshop(gateway, shelf)
+    workshop = Workshop(gateway, shelf, trainer)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -79,6 +85,7 @@ def create_app(
     app.state.gateway = gateway
     app.state.desk = desk
     app.state.shelf = shelf
+    app.state.office = Office(Inquiries())
     app.state.workshop = workshop
     for part in (
         chat,
@@ -94,6 +101,7 @@ def create_app(
         responses,
         files,
         tuning,
+        data,
     ):
         app.include_router(part.router)
     install_error_handlers(app)

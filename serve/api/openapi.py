@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from .data.request import CheckRequest, PreviewRequest
 from .messages.errors import ERROR_SCHEMA as ANTHROPIC_ERROR_SCHEMA
 from .schemas.adapters import LoadLoraRequest, UnloadLoraRequest
 from .schemas.chat import ChatRequest
@@ -32,6 +33,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     LoadLoraRequest,
     UnloadLoraRequest,
     CreateJobRequest,
+    CheckRequest,
+    PreviewRequest,
 )
 _ERROR_STATUSES = {
     400: "The request is wrong; `param` names the field.",
