@@ -1,6 +1,9 @@
-"""This trainer beside TRL's SFTTrainer: the same model, rows, rank and rows a step, on one machine in one run.
+"""This trainer beside TRL's SFTTrainer, and beside the server's own streams.
 
-    python benchmarks/training.py --data bfcl_eval-*.whl [--rows 20] [--home FOLDER] [--out docs/performance.md]
+    python benchmarks/training.py --data bfcl_eval-*.whl [--parts a,b] [--rows 20] [--home FOLDER] [--out FILE]
+
+Part a: the same model, rows, rank and rows a step, on one machine in one run. Part b: four streams without a training
+and beside one, for each of its priorities.
 
 The rows are questions with tools out of the Berkeley function-calling data (`pip download --no-deps bfcl-eval`), as
 tokens of the default model, and both learn the same tokens of them. TRL (`pip install trl`) gets LoRA on all linears
@@ -27,6 +30,7 @@ from bfcl import Row, read_rows
 from machine import describe
 from peer_model import write_peer_model
 from section import replace_section
+from training_beside import beside
 
 from tunechat.serve.base.entry import read_manifest
 from tunechat.serve.base.prepare import prepare
@@ -72,6 +76,7 @@ class Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="wheel of bfcl-eval, or the folder of its data")
+    parser.add_argument("--parts", default="a,b", help="which to measure")
     parser.add_argument("--rows", type=int, default=20, help="rows to learn from, four a step")
     parser.add_argument("--home", type=Path, help="keeps prepared models between runs")
     parser.add_argument("--out", type=Path, help="file whose section between the two marks is replaced by the result")
@@ -81,19 +86,27 @@ def main() -> None:
         home = arguments.home or scratch / "prepared"
         entry = prepare(DEFAULT_MODEL, quant="int4", home=home, report=lambda stage, fraction: None)
         data = _write_rows(read_rows(arguments.data, arguments.rows), scratch / "rows.jsonl")
-        recipe = _recipe(data, checkpointing=True)
-        lessons = read_lessons(make_recipe(recipe), entry, read_manifest(entry))
-        found = {}
-        for way in WAYS:
-            print(way.name, file=sys.stderr)
-            folder = scratch / way.name.replace(" ", "-")
-            folder.mkdir()
-            found[way] = _theirs(way, entry, lessons, folder) if way.dtype else _ours(way, entry, data, folder)
-            print(found[way], file=sys.stderr)
-    report = _report(found, lessons)
+        lines: list[str] = []
+        if "a" in arguments.parts.split(","):
+            lines += [*_peers(entry, data, scratch), ""]
+        if "b" in arguments.parts.split(","):
+            lines += [*beside(home, entry, data, scratch), ""]
+    report = "\n".join([*lines, *(f"- {line}" for line in describe())])
     print(report)
     if arguments.out is not None:
         replace_section(arguments.out, "training", report)
+
+
+def _peers(entry: Path, data: Path, scratch: Path) -> list[str]:
+    lessons = read_lessons(make_recipe(_recipe(data, checkpointing=True)), entry, read_manifest(entry))
+    found = {}
+    for way in WAYS:
+        print(way.name, file=sys.stderr)
+        folder = scratch / way.name.replace(" ", "-")
+        folder.mkdir()
+        found[way] = _theirs(way, entry, lessons, folder) if way.dtype else _ours(way, entry, data, folder)
+        print(found[way], file=sys.stderr)
+    return _table(found, lessons)
 
 
 def _write_rows(rows: list[Row], path: Path) -> Path:
@@ -175,7 +188,7 @@ def _output(command: list[str]) -> list[str]:
     return done.stdout.strip().splitlines()
 
 
-def _report(found: dict[Way, Found], lessons: Lessons) -> str:
+def _table(found: dict[Way, Found], lessons: Lessons) -> list[str]:
     rows = lessons.learned
     tokens, trained = sum(len(row.tokens) for row in rows), sum(row.trained for row in rows)
     best = max((one for way, one in found.items() if way.dtype), key=lambda one: tokens / sum(one.seconds))
@@ -190,13 +203,8 @@ def _report(found: dict[Way, Found], lessons: Lessons) -> str:
             f"| {way.name} | {tokens / seconds:.1f} | {trained / seconds:.1f} | {sum(best.seconds) / seconds:.2f} "
             f"| {one.memory / 2**20:.0f} | {one.memory / smallest:.2f} | {one.losses[0]:.4f} |"
         )
-    lines += [
-        "",
-        f"- {len(rows)} rows, {tokens} tokens, {trained} of them learned; {BATCH} rows a step, LoRA of rank {RANK} "
-        "on all linears, one epoch; the rows of the first step differ between trainers",
-        *(f"- {line}" for line in describe()),
-    ]
-    return "\n".join(lines)
+    told = f"{len(rows)} rows, {tokens} tokens, {trained} of them learned; {BATCH} rows a step, LoRA of rank {RANK}"
+    return [*lines, "", f"- {told} on all linears, one epoch; the rows of the first step differ between trainers"]
 
 
 if __name__ == "__main__":
