@@ -17,7 +17,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from ..contract.adapters import AdapterManifest
-from ..contract.errors import Conflict, TunechatError, UnsupportedFormat
+from ..contract.errors import Conflict, NameTaken, TunechatError, UnsupportedFormat
 from .adapter import CONFIG, WEIGHTS
 from .names import check_name
 from .origin import MANIFEST
@@ -146,10 +146,10 @@ class FolderWatch:
                 raise UnsupportedFormat(f"{name} is a link; put the folder itself here")
             intake = replace(self._intake, is_settled=lambda: _state_of(folder) == state)
             version = self._store.publish(name, folder, intake)
-        except Conflict:
-            self._moving[name] = (state, time.monotonic())
-            return None
         except TunechatError as error:
+            if isinstance(error, Conflict) and not isinstance(error, NameTaken):
+                self._moving[name] = (state, time.monotonic())
+                return None
             held = Quarantined(name=_shown(name), error=error.record, since=int(time.time()))
             self._quarantine.put(held)
             self._done[name] = state
