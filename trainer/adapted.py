@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -23,10 +21,8 @@ from .model import Made, TrainedModel
 class AdaptedModel(TrainedModel):
     """LoRA or DoRA over a base in any form. The adapter's numbers are float32; the base's are mapped, on a CPU."""
 
-    def __init__(
-        self, entry: BaseEntry, plan: LoraPlan, computing: Computing | None = None, origin: AdapterOrigin | None = None
-    ) -> None:
-        """`origin` is what the adapter will say of how it was made. Raises ModelError, as TrainedModel does."""
+    def __init__(self, entry: BaseEntry, plan: LoraPlan, computing: Computing | None = None) -> None:
+        """Raises ModelError, as TrainedModel does."""
         computing = computing or Computing()
         register()
         base = build_class(entry, computing.device, ISOLATED, linear_class(plan))
@@ -34,15 +30,13 @@ class AdaptedModel(TrainedModel):
         if computing.dtype != torch.float32:
             _compute_in(base, computing.dtype)
         self._linears = entry.manifest.linears
-        self._origin = origin or AdapterOrigin(base=entry.manifest.name)
         self._wrapped = inject(base, plan, entry.manifest)
         self._head = base.get_output_embeddings()
         self._train(self._wrapped.named_parameters())
         self._random = self._random_modules() if plan.dropout else []
 
-    def product(self, facts: Mapping[str, float]) -> AdapterProduct:
-        origin = msgspec.structs.replace(self._origin, metrics=dict(facts))
-        return AdapterProduct(adapter_state(self._wrapped), self._config(), origin, self._linears)
+    def product(self, origin: AdapterOrigin, card: str) -> AdapterProduct:
+        return AdapterProduct(adapter_state(self._wrapped), self._config(), origin, self._linears, card)
 
     def publish(self, checkpoint: Checkpoint, folder: Path) -> Made:
         return Made(adapter=str(checkpoint.adapter))

@@ -25,13 +25,16 @@ from ..serve.adapters.digest import digest_of, sha256_of
 from ..serve.adapters.durable import TEMPORARY, sync_folder, write_synced
 from ..serve.adapters.origin import MANIFEST
 from ..serve.contract.adapters import AdapterOrigin
+from .divergence import Health
 
 ADAPTER = "adapter"
 MODEL = "model"
+CARD = "README.md"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 FILES = "files.json"
 FORMAT = 1
+_ASIDE = f"{TEMPORARY}old-"
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 
 
@@ -39,7 +42,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Where training stands after `step` steps.
 
     The next batch is number `index` of `epoch`. `best_loss` is the lowest that was measured, at `best_step`, and
-    `worse` counts the measurements since. `lessons` and `base` name what it was trained on.
+    `worse` counts the measurements since. `unmeasured`: the measurement that is due after `step` was not made yet.
+    `lessons` and `base` name what it was trained on.
     """
 
     step: int
@@ -49,6 +53,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     best_step: int = 0
     best_loss: float | None = None
     worse: int = 0
+    unmeasured: bool = False
+    health: Health = Health()
     lessons: str = ""
     base: str = ""
     format: int = FORMAT
@@ -101,12 +107,13 @@ class Product(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AdapterProduct:
-    """A PEFT folder. `linears` are those of the base, `origin` says what the adapter was made from."""
+    """A PEFT folder. `linears` are those of the base, `origin` and `card` say how the adapter was made."""
 
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
     origin: AdapterOrigin
     linears: Mapping[str, tuple[int, int]]
+    card: str = ""
 
     @property
     def name(self) -> str:
@@ -115,6 +122,7 @@ class AdapterProduct:
     def write(self, folder: Path) -> None:
         write_synced(folder / CONFIG, _json(self.config))
         write_synced(folder / WEIGHTS, save(dict(self.tensors), metadata={"format": "pt"}))
+        write_synced(folder / CARD, self.card.encode())
         # Tied to these very weights by their digest.
         digest = digest_of(read_adapter(folder, self.linears, Limits(max_rank=1024)))
         write_synced(folder / MANIFEST, _json(msgspec.structs.asdict(self.origin) | {"digest": digest}))
@@ -149,9 +157,11 @@ def save_checkpoint(root: Path, contents: Contents) -> Checkpoint:
         sync_folder(product)
         sync_folder(staged)
         if target.exists():
-            shutil.rmtree(target)
+            # Put aside rather than removed: killed in between, there must still be one of the two.
+            target.rename(root / f"{_ASIDE}{target.name}")
         staged.rename(target)
         sync_folder(root)
+        shutil.rmtree(root / f"{_ASIDE}{target.name}", ignore_errors=True)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return Checkpoint(target, contents.state)
@@ -159,6 +169,9 @@ def save_checkpoint(root: Path, contents: Contents) -> Checkpoint:
 
 def checkpoints(root: Path) -> list[Checkpoint]:
     """All that are whole, the newest first. What a killed process left unfinished is removed, damaged ones are not."""
+    for aside in root.glob(f"{_ASIDE}checkpoint-*"):
+        if not (target := root / aside.name.removeprefix(_ASIDE)).exists():
+            aside.rename(target)
     for leftover in root.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     numbered = [(int(match[1]), path) for path in root.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))]

@@ -16,9 +16,10 @@ from ..serve.base.hf_checkpoint import HfCheckpoint
 from ..serve.base.model_folder import WrittenModel, write_model
 from ..serve.base.publish import publishing
 from ..serve.base.served_tensors import ServedTensors
+from ..serve.contract.adapters import AdapterOrigin
 from ..serve.contract.errors import ModelError
 from .attention import ISOLATED, register
-from .checkpoint import MODEL, Checkpoint
+from .checkpoint import CARD, MODEL, Checkpoint
 from .computing import Computing
 from .model import Made, TrainedModel
 
@@ -52,8 +53,9 @@ class FullModel(TrainedModel):
         }
         self._train(base.named_parameters())
 
-    def product(self, facts: Mapping[str, float]) -> ModelProduct:
-        return ModelProduct(self.parameters, self._config, self._files, torch.float32)
+    def product(self, origin: AdapterOrigin, card: str) -> ModelProduct:
+        files = self._files | {CARD: card.encode()}
+        return ModelProduct(self.parameters, self._config, files, torch.float32)
 
     def publish(self, checkpoint: Checkpoint, folder: Path) -> Made:
         """A model folder in the type of the base, as `folder/model/NAME`."""

@@ -19,6 +19,7 @@ from .data.rows import RowSet, make_rows
 from .data.sample import Sample
 from .data.samples import Reading, weighted_samples
 from .data.splitting import split
+from .probes import probes_of
 from .recipe import Recipe
 
 
@@ -26,7 +27,8 @@ from .recipe import Recipe
 class Lessons:
     """Rows to learn from, rows to measure on (often none), and the recipe with every key settled by their size.
 
-    `fingerprint` names the rows: a checkpoint goes on with no others. `dialect` is how they write tool calls.
+    `fingerprint` names the rows: a checkpoint goes on with no others. `dialect` is how they write tool calls. `probes`
+    are requests of what is held back, as `probes_of` gives them.
     """
 
     recipe: Recipe
@@ -34,6 +36,7 @@ class Lessons:
     held: Sequence[Row]
     fingerprint: str
     dialect: str
+    probes: Sequence[str] = ()
 
 
 def read_lessons(recipe: Recipe, entry: Path, manifest: BaseManifest) -> Lessons:
@@ -55,7 +58,8 @@ def read_lessons(recipe: Recipe, entry: Path, manifest: BaseManifest) -> Lessons
     measuring = _rows(held, mask, most, recipe, "validation") if held else RowSet(most)
     size = DataSize(len(rows.rows) + len(measuring.rows), rows.tokens + measuring.tokens, manifest.parameters)
     complete = settled(recipe, size)
-    return Lessons(complete, rows.rows, measuring.rows, _fingerprint(rows.rows), dialect.name)
+    probes = probes_of(held, (row.place for row in measuring.too_long), recipe.seed)
+    return Lessons(complete, rows.rows, measuring.rows, _fingerprint(rows.rows), dialect.name, probes)
 
 
 def _samples(recipe: Recipe, names: Sequence[str]) -> list[Sample]:

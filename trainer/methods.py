@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from ..serve.base.entry import BaseEntry
-from ..serve.contract.adapters import AdapterOrigin
-from ..serve.contract.base import BaseManifest
 from ..serve.contract.errors import ConfigError
 from .adapted import AdaptedModel
 from .computing import Computing
@@ -14,8 +12,8 @@ from .model import TrainedModel
 from .recipe import Recipe
 
 
-def make_model(recipe: Recipe, entry: BaseEntry, computing: Computing, dialect: str) -> TrainedModel:
-    """What a complete recipe trains, on the entry; `dialect` is how its data write tool calls.
+def make_model(recipe: Recipe, entry: BaseEntry, computing: Computing) -> TrainedModel:
+    """What a complete recipe trains, on the entry.
 
     Raises ModelError for a model that would not be trained right, ConfigError for packing where samples would mix.
     """
@@ -24,7 +22,7 @@ def make_model(recipe: Recipe, entry: BaseEntry, computing: Computing, dialect: 
         name = recipe.name if "name" in recipe.chosen else f"{base.name}-tuned"
         model: TrainedModel = FullModel(entry, name, computing)
     else:
-        model = AdaptedModel(entry, plan_of(recipe), computing, _origin(base, dialect))
+        model = AdaptedModel(entry, plan_of(recipe), computing)
     if recipe.packing == "pack" and not model.isolates:
         raise ConfigError(
             f"packing: samples of {base.architecture} see one another when they share a row, so they cannot be packed; "
@@ -32,13 +30,3 @@ def make_model(recipe: Recipe, entry: BaseEntry, computing: Computing, dialect: 
             param="packing",
         )
     return model
-
-
-def _origin(base: BaseManifest, dialect: str) -> AdapterOrigin:
-    return AdapterOrigin(
-        source_fingerprint=base.source_fingerprint,
-        weights_fingerprint=base.weights_fingerprint,
-        base=base.name,
-        template_hash=base.template_hash,
-        dialect=dialect,
-    )

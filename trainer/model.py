@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ..serve.contract.adapters import AdapterOrigin
 from ..serve.contract.errors import ModelError
 from .attention import FLASH, ISOLATED, Samples, attend_to
 from .checkpoint import Checkpoint, Product
@@ -66,8 +67,8 @@ class TrainedModel(ABC):
         self._random: list[nn.Module] = []
 
     @abstractmethod
-    def product(self, facts: Mapping[str, float]) -> Product:
-        """What is trained as it stands, for a checkpoint; `facts` are measurements that are kept beside it."""
+    def product(self, origin: AdapterOrigin, card: str) -> Product:
+        """What is trained as it stands, for a checkpoint; `origin` and `card` say how it was made."""
 
     @abstractmethod
     def publish(self, checkpoint: Checkpoint, folder: Path) -> Made:

@@ -111,6 +111,9 @@ class Recipe(BaseModel):
 
     # How fast.
     lr: float = Field(default=2e-4, gt=0, le=1, description="Learning rate at its highest.", json_schema_extra=AUTO)
+    lr_scale: float = Field(
+        default=1.0, gt=0, le=100, description="Multiplies `lr`, whether it was given or chosen by the data."
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="How the learning rate falls after the warm-up."
     )

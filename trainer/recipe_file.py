@@ -140,6 +140,7 @@ _OTHERS = {
     "save_total_limit": "keep_checkpoints",
     "early_stopping_patience": "patience",
     "max_norm": "max_grad_norm",
+    "learning_rate_multiplier": "lr_scale",
     "deepspeed": "distributed",
     "bits": "codec",
     "quantization_bit": "codec",

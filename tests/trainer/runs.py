@@ -41,7 +41,7 @@ def run_here(
     lessons = read_lessons(make_recipe(recipe), entry.folder, entry.manifest)
     settled = lessons.recipe
     torch.manual_seed(settled.seed)
-    model = make_model(settled, entry, computing_of(settled), lessons.dialect)
+    model = make_model(settled, entry, computing_of(settled))
     done = Training(model, lessons, entry.manifest, folder, Events(stream), should_stop).run()
     return done, events_in(stream.getvalue())
 
