@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
+from ..jobs.inquiry import COMMAND as INQUIRY
 from ..jobs.inquiry import Inquiries
 from ..jobs.supervisor import COMMAND
 from ..text.model_text import ModelText
@@ -54,19 +55,22 @@ def create_app(
     load_text: Callable[[Path], Text] = ModelText.load,
     open_tools: OpenToolbox | None = None,
     trainer: Sequence[str] = COMMAND,
+    inquiry: Sequence[str] = INQUIRY,
 ) -> FastAPI:
     """The application in front of `engine`, which it starts and closes with its lifespan.
 
     `load_text` reads the text side from the engine's prepared base once the engine is ready. `open_tools` opens the
     toolbox of `settings.server_tools`, which is closed with the lifespan too. `trainer` is the command that runs a
-    fine-tuning job, whose folder comes last. `app.state.gateway` is the Gateway.
+    fine-tuning job, whose folder comes last, and `inquiry` the one that answers questions about recipes and data.
+    `app.state.gateway` is the Gateway.
     """
     release = version("tunechat")
     metrics = Metrics(engine, release)
     gateway = Gateway(engine, settings, metrics, load_text, open_tools)
     desk = Desk(gateway)
     shelf = Shelf(settings)
-    workshop = Workshop(gateway, shelf, trainer)
+    inquiries = Inquiries(inquiry)
+    workshop = Workshop(gateway, shelf, inquiries, trainer)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +89,7 @@ def create_app(
     app.state.gateway = gateway
     app.state.desk = desk
     app.state.shelf = shelf
-    app.state.office = Office(Inquiries())
+    app.state.office = Office(inquiries)
     app.state.workshop = workshop
     for part in (
         chat,

@@ -77,6 +77,10 @@ class Metrics:
         """Reports, at each scrape, where the adapters are that `served` gives."""
         self._registry.register(ResidencyCollector(self._engine, served))
 
+    def watch(self, collector: Collector) -> None:
+        """Reports, at each scrape, what `collector` gives."""
+        self._registry.register(collector)
+
     def tool_called(self, tool: str, status: str) -> None:
         self._tool_calls.labels(tool, status).inc()
 

@@ -14,6 +14,7 @@ from ..settings import load
 from .options import ApiKey, Json, Url
 from .output import format_bytes, print_json, print_table
 from .ps_adapters import adapters_of, counted, is_lively, print_adapters
+from .ps_jobs import job_rows, jobs_of, print_trainers
 
 if TYPE_CHECKING:
     from .server import Server
@@ -54,17 +55,22 @@ def ps(
     ]
     if status["adapters"]:
         rows.append(("adapters", counted(status["adapters"])))
+    rows += job_rows(status["jobs"], status["memory_bytes"])
     print_table(("", ""), rows)
     if lively := [adapter for adapter in status["adapters"] if is_lively(adapter)]:
         print()
         print_adapters(lively)
+    if status["jobs"]["trainers"]:
+        print()
+        print_trainers(status["jobs"]["trainers"])
 
 
 def status_of(server: Server, interval: float) -> dict[str, Any]:
     """Everything that `ps` shows. Takes `interval` seconds, between the two looks that give the speed."""
     first, began = metrics_of(server), time.monotonic()
     time.sleep(interval)
-    last, seconds = metrics_of(server), time.monotonic() - began
+    text = metrics_text(server)
+    last, seconds = parse_metrics(text), time.monotonic() - began
     # A counter that shrank belongs to a new engine, and all it says was counted since.
     before, now = (sample.get("tunechat_engine_generated_tokens_total", 0.0) for sample in (first, last))
     readiness = server.send("GET", "/readyz").json()
@@ -84,6 +90,7 @@ def status_of(server: Server, interval: float) -> dict[str, Any]:
             "used": int(last.get("tunechat_engine_blocks_used", 0)),
             "kept": int(last.get("tunechat_engine_blocks_cached", 0)),
         },
+        "jobs": jobs_of(text),
         "restarts": int(last.get("tunechat_engine_restarts_total", 0)),
     }
 
@@ -100,13 +107,18 @@ def _described(model: dict[str, Any]) -> str:
 
 
 def metrics_of(server: Server) -> Mapping[str, float]:
-    """The server's metrics; those with labels are summed. Raises what the server refuses the request with."""
+    """The server's metrics; those with labels are summed. Raises what `metrics_text` raises."""
+    return parse_metrics(metrics_text(server))
+
+
+def metrics_text(server: Server) -> str:
+    """The server's metrics, as it writes them. Raises what the server refuses the request with."""
     response = server.send("GET", "/metrics")
     if response.is_error:
         from .server import error_of
 
         raise error_of(response)
-    return parse_metrics(response.text)
+    return response.text
 
 
 def parse_metrics(text: str) -> dict[str, float]:

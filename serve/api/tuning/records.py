@@ -6,7 +6,7 @@ from typing import Any
 
 from ...contract.errors import InvalidRequest
 from ...jobs.job import FINAL, Job, JobCheckpoint, JobEvent, Status
-from .naming import checkpoint_id
+from .naming import adapter_name, checkpoint_id
 
 _ORGANIZATION = "tunechat"
 # Of a checkpoint's metrics, those that OpenAI has a place for.
@@ -52,7 +52,7 @@ def job_record(job: Job) -> dict[str, Any]:
             "is_publishing": job.publishing,
         },
         "metrics": job.metrics,
-        "recipe": job.settled or job.recipe,
+        "recipe": {**(job.settled or job.recipe), "name": adapter_name(job)},
     }
 
 

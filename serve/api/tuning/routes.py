@@ -11,10 +11,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ...contract.errors import InvalidRequest
+from ...contract.inquiry import AskRecipe, CompleteRecipe
 from ...jobs.job import Job, NewJob
 from ...jobs.store import MOST_AT_ONCE
 from ..body import read_body
 from ..context import request_context
+from ..disconnect import until_disconnect
 from ..encoding import encode_json
 from ..gateway import Gateway, gateway_of
 from ..openapi import describe
@@ -23,10 +25,10 @@ from .event_stream import stream_events
 from .following import MOST_CHECKPOINTS
 from .records import checkpoint_record, event_record, job_record, number_of
 from .request import CreateJobRequest
-from .wishes import wishes_of
-from .workshop import workshop_of
+from .wishes import Wishes, wishes_of
+from .workshop import Workshop, workshop_of
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+router = APIRouter(tags=["fine-tuning"])
 
 _USUAL = 20
 _USUAL_CHECKPOINTS = 10
@@ -48,7 +50,7 @@ def _paged(summary: str, usual: int, *more: dict[str, Any], streams: bool = Fals
     return described
 
 
-@router.post("", **describe("Make a fine-tuning job.", CreateJobRequest))
+@router.post("/v1/fine_tuning/jobs", **describe("Make a fine-tuning job.", CreateJobRequest))
 async def create_job(request: Request) -> Response:
     gateway, workshop, tenant = gateway_of(request), workshop_of(request), request_context(request).tenant
     body = await read_body(request, CreateJobRequest)
@@ -57,6 +59,8 @@ async def create_job(request: Request) -> Response:
     jobs, wishes = workshop.jobs, wishes_of(body)
     if wishes.name is not None:
         _check_name(gateway, wishes.name, request_context(request).owner)
+    if body.recipe:
+        await until_disconnect(request.receive, _check_recipe(gateway, workshop, wishes))
     job = await asyncio.to_thread(
         jobs.create,
         NewJob(
@@ -67,6 +71,7 @@ async def create_job(request: Request) -> Response:
             validation_file=body.validation_file,
             suffix=wishes.name,
             request=wishes.request,
+            validate=True,
         ),
     )
     workshop.wake()
@@ -74,7 +79,7 @@ async def create_job(request: Request) -> Response:
 
 
 @router.get(
-    "",
+    "/v1/fine_tuning/jobs",
     **_paged(
         "List the jobs, the newest first.",
         _USUAL,
@@ -99,29 +104,37 @@ async def list_jobs(request: Request) -> Response:
     return _page([job_record(job) for job in found], limit)
 
 
-@router.get("/{fine_tuning_job_id}", **describe("A job."))
+@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", **describe("A job."))
 async def show_job(request: Request, fine_tuning_job_id: str) -> Response:
     tenant = request_context(request).tenant
     return _json(job_record(await asyncio.to_thread(workshop_of(request).jobs.read, tenant, fine_tuning_job_id)))
 
 
-@router.post("/{fine_tuning_job_id}/cancel", **describe("End a job for good. Nothing of it is published after."))
+@router.post(
+    "/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel",
+    **describe("End a job for good. Nothing of it is published after."),
+)
 async def cancel_job(request: Request, fine_tuning_job_id: str) -> Response:
     return await _changed(request, workshop_of(request).jobs.cancel, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/pause", **describe("Stop a job at its next checkpoint, until it is resumed."))
+@router.post(
+    "/v1/fine_tuning/jobs/{fine_tuning_job_id}/pause",
+    **describe("Stop a job at its next checkpoint, until it is resumed."),
+)
 async def pause_job(request: Request, fine_tuning_job_id: str) -> Response:
     return await _changed(request, workshop_of(request).jobs.pause, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/resume", **describe("Let a paused job go on from its checkpoint."))
+@router.post(
+    "/v1/fine_tuning/jobs/{fine_tuning_job_id}/resume", **describe("Let a paused job go on from its checkpoint.")
+)
 async def resume_job(request: Request, fine_tuning_job_id: str) -> Response:
     return await _changed(request, workshop_of(request).jobs.resume, fine_tuning_job_id)
 
 
 @router.get(
-    "/{fine_tuning_job_id}/events",
+    "/v1/fine_tuning/jobs/{fine_tuning_job_id}/events",
     **_paged("What happened to a job.", _USUAL, _query("stream", type="boolean", default=False), streams=True),
 )
 async def list_events(request: Request, fine_tuning_job_id: str) -> Response:
@@ -136,7 +149,7 @@ async def list_events(request: Request, fine_tuning_job_id: str) -> Response:
 
 
 @router.get(
-    "/{fine_tuning_job_id}/checkpoints",
+    "/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints",
     **_paged("The checkpoints of a job that requests can ask for.", _USUAL_CHECKPOINTS),
 )
 async def list_checkpoints(request: Request, fine_tuning_job_id: str) -> Response:
@@ -169,6 +182,17 @@ def _check_name(gateway: Gateway, name: str, owner: str) -> None:
         gateway.adapters.check_free(name, owner)
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param="suffix", code="invalid_value") from error
+
+
+async def _check_recipe(gateway: Gateway, workshop: Workshop, wishes: Wishes) -> None:
+    """Raises InvalidRequest, which names the field, for what is no recipe or cannot be trained on this base."""
+    info = gateway.engine.info
+    question = AskRecipe(recipe=wishes.recipe, entry="" if info is None else info.entry)
+    try:
+        await workshop.inquiries.ask(question, CompleteRecipe)
+    except InvalidRequest as error:
+        param = None if error.param is None else wishes.field(error.param)
+        raise InvalidRequest(error.message, param=param or "recipe", code=error.code) from error
 
 
 async def _changed(request: Request, change: Callable[[str, str], Job], job_id: str) -> Response:

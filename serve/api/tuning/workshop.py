@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,18 @@ from starlette.requests import Request
 from ...contract.errors import Forbidden, Unavailable, Unsupported
 from ...jobs.background import aside
 from ...jobs.busy import BusyFile
+from ...jobs.inquiry import Inquiries
 from ...jobs.job import Job, Status
 from ...jobs.queue import JobQueue
 from ...jobs.store import JobStore
 from ...jobs.supervisor import COMMAND, Supervisor, Workplace
+from ...jobs.validation import Validator
 from ..auth import tenant_of
 from ..files.shelf import Shelf
 from ..gateway import Gateway
 from .answers import Answers
 from .following import Following
+from .trainers import TrainerCollector
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +35,26 @@ _COUNT_SECONDS = 2.0
 
 
 class Workshop:
-    """Opens with its lifespan, which must be inside the shelf's. `processes` are the trainers that run now.
+    """Opens with its lifespan, which must be inside the shelf's. `inquiries` asks about recipes and data.
 
-    `command` is how a trainer is started.
+    `command` is how a trainer is started. `counts` and `running` are the jobs as they were a moment ago.
     """
 
-    def __init__(self, gateway: Gateway, shelf: Shelf, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(self, gateway: Gateway, shelf: Shelf, inquiries: Inquiries, command: Sequence[str] = COMMAND) -> None:
         settings = gateway.settings
         self._gateway = gateway
         self._shelf = shelf
         self._command = command
+        gateway.metrics.watch(TrainerCollector(self))
         self._admins = frozenset({"", *map(tenant_of, settings.admin_keys)})
+        self.inquiries = inquiries
         self._jobs: JobStore | None = None
         self._queue: JobQueue | None = None
         self._supervisor: Supervisor | None = None
+        self._validator: Validator | None = None
         self._changed = asyncio.Event()
-        self.counts: dict[Status, int] = {}
-        self.running: dict[str, Job] = {}
+        self.counts: Mapping[Status, int] = {}
+        self.running: Mapping[str, Job] = {}
 
     @property
     def jobs(self) -> JobStore:
@@ -84,7 +90,9 @@ class Workshop:
         return self._changed
 
     def wake(self) -> None:
-        """The same, to the supervisor too: a job was made, cancelled, paused or resumed."""
+        """The same, to those who check and run jobs too: one was made, cancelled, paused or resumed."""
+        if self._validator is not None:
+            self._validator.wake()
         if self._supervisor is not None:
             self._supervisor.wake()
         self.nudge()
@@ -117,13 +125,22 @@ class Workshop:
             settled.cancel()
             if self._gateway.failure is not None or any(end.done() for end in ends):
                 return
-            async with self._supervising(queue):
+            async with self._validating(self.jobs, queue), self._supervising(queue):
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         except Exception:
             log.exception("no fine-tuning job can be run")
         finally:
             for end in ends:
                 end.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _validating(self, jobs: JobStore, queue: JobQueue) -> AsyncIterator[None]:
+        entry = Path(self._gateway.info.entry)
+        validator = Validator(jobs, queue, self._shelf.files, self.inquiries.ask, entry)
+        async with validator.lifespan():
+            self._validator = validator
+            yield
+        self._validator = None
 
     @contextlib.asynccontextmanager
     async def _supervising(self, queue: JobQueue) -> AsyncIterator[None]:
