@@ -37,3 +37,16 @@ def test_history(moves: list[int], removed: set[int]) -> None:
     assert not removed & {*alias.history} and len(alias.history) <= 100
     assert all(before != after for before, after in zip(alias.history, alias.history[1:], strict=False))
     assert alias.last == max([*moves, *removed], default=0)
+
+
+def test_files_from_before_names_had_owners(tmp_path: Path) -> None:
+    (tmp_path / ALIAS).write_text('{"format": 1, "last": 2, "history": [1, 2], "pinned": [1]}')
+    assert read_alias(tmp_path) == Alias(last=2, history=(1, 2), pinned=(1,), owner="", labels={})
+
+
+def test_labels_go_with_their_versions(tmp_path: Path) -> None:
+    alias = Alias(owner="a").labelled("x", 1).labelled("y", 1).labelled("z", 2).labelled("", 9)
+    assert (alias.labels, alias.last, alias.current) == ({"x": 1, "y": 1, "z": 2}, 9, None)
+    assert alias.labelled("x", 2).labels == {"x": 2, "y": 1, "z": 2}
+    write_alias(tmp_path, alias.without({1}))
+    assert read_alias(tmp_path) == Alias(owner="a", labels={"z": 2}, last=9)

@@ -28,13 +28,29 @@ import msgspec
 from tunechat.serve.adapters.staging import Intake
 from tunechat.serve.adapters.store import AdapterStore
 from tunechat.serve.contract.base import BaseManifest
+from tunechat.serve.contract.errors import TunechatError
 
 seed, folder, work, operation = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 base = msgspec.json.decode(Path(sys.argv[5]).read_bytes(), type=BaseManifest)
 STEPS = ("open", "write", "fsync", "rename", "replace", "mkdir", "rmdir", "unlink", "chmod")
 
-def run(store):
-    if operation == "publish":
+def changed():
+    # Other content: a trainer that goes on after it was killed may end a little elsewhere.
+    target = work / "changed"
+    if not target.exists():
+        shutil.copytree(folder, target)
+        config = json.loads((target / "adapter_config.json").read_text()) | {"lora_alpha": 99}
+        (target / "adapter_config.json").write_text(json.dumps(config))
+    return target
+
+def run(store, content=folder):
+    if operation == "labelled":
+        store.publish("tuned", content, Intake(base), owner="A", label="job")
+        assert store.of("tuned").owner == "A" and list(store.of("tuned").labels) == ["job"]
+    elif operation == "labelled again":
+        store.publish("support", content, Intake(base), label="job")
+        assert store.of("support").labels == {"job": 3} or store.of("support").labels == {"job": 4}
+    elif operation == "publish":
         store.publish("support", folder, Intake(base))
     elif operation == "first":
         store.publish("fresh", folder, Intake(base))
@@ -68,6 +84,7 @@ def states(store):
     for stored in store.all():
         for version in stored.versions:
             store.verify(version.ref.id)
+        assert stored.name != "tuned" or stored.owner == "A"
         found[stored.name] = [stored.current, [version.number for version in stored.versions]]
     return found
 
@@ -89,8 +106,8 @@ for when in ("before", "middle", "after"):
         store = AdapterStore(root)
         killed = states(store)
         try:
-            run(store)
-        except Exception as error:
+            run(store, changed())
+        except TunechatError as error:
             again = error.code
         else:
             again = states(store)
@@ -123,6 +140,9 @@ def seed(plain: Path, base: BaseManifest, tmp_path_factory: pytest.TempPathFacto
     [
         ("publish", "support", [OLD, [2, [1, 2, 3]], [3, [1, 2, 3]]], [[3, [1, 2, 3]]]),
         ("first", "fresh", [None, [None, [1]], [1, [1]]], [[1, [1]]]),
+        # With a label there is one version in the end, though the second attempt brings other content.
+        ("labelled", "tuned", [None, [None, [1]], [1, [1]]], [[1, [1]], [2, [2]]]),
+        ("labelled again", "support", [OLD, [2, [1, 2, 3]], [3, [1, 2, 3]]], [[3, [1, 2, 3]], [4, [1, 2, 4]]]),
         ("rollback", "support", [OLD, [1, [1, 2]]], [[1, [1, 2]], "conflict"]),
         ("remove", "support", [OLD, [2, [2]]], [[2, [2]], "model_not_found"]),
     ],
