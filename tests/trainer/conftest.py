@@ -30,6 +30,14 @@ def one_thread() -> Iterator[None]:
     set_threads(available_cores())
 
 
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a training sets for its whole process, for this test alone."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @pytest.fixture(scope="session")
 def tiny_entry(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., BaseEntry]:
     """The prepared tiny model of a family in a quantisation, made once."""

@@ -20,6 +20,7 @@ from tunechat.trainer.events import Events
 from tunechat.trainer.lessons import read_lessons
 from tunechat.trainer.loop import Training
 from tunechat.trainer.methods import make_model
+from tunechat.trainer.process import train
 from tunechat.trainer.recipe_file import make_recipe
 
 
@@ -46,14 +47,28 @@ def run_here(
     return done, events_in(stream.getvalue())
 
 
+def run_order(
+    entry: BaseEntry, folder: Path, recipe: dict[str, Any], should_stop: Callable[[], bool] = lambda: False
+) -> tuple[bool, list[TrainingEvent]]:
+    """What the trainer's process would do with an order, in this one."""
+    _order(entry, folder, recipe)
+    stream = io.BytesIO()
+    done = train(folder, Events(stream), should_stop)
+    return done, events_in(stream.getvalue())
+
+
 def start(entry: BaseEntry, folder: Path, recipe: dict[str, Any]) -> subprocess.Popen[bytes]:
     """`python -m tunechat.trainer` on an order in `folder`."""
-    folder.mkdir(exist_ok=True)
-    order = TrainingOrder(job="job", recipe=recipe, entry=str(entry.folder), threads=1)
-    (folder / ORDER).write_bytes(msgspec.json.encode(order))
+    _order(entry, folder, recipe)
     return subprocess.Popen(
         [sys.executable, "-m", "tunechat.trainer", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
+
+
+def _order(entry: BaseEntry, folder: Path, recipe: dict[str, Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    order = TrainingOrder(job="job", recipe=recipe, entry=str(entry.folder), threads=1)
+    (folder / ORDER).write_bytes(msgspec.json.encode(order))
 
 
 def read_event(process: subprocess.Popen[bytes]) -> dict[str, Any]:
