@@ -46,12 +46,17 @@ def read_rows(source: Path, count: int) -> list[Row]:
     rows: list[Row] = []
     for at, category in enumerate(CATEGORIES):
         share = count // len(CATEGORIES) + (at < count % len(CATEGORIES))
-        questions = _lines(source, f"BFCL_v4_{category}.json")
-        answers = {line["id"]: line for line in _lines(source, f"possible_answer/BFCL_v4_{category}.json")}
-        step = max(len(questions) / max(share, 1), 1)
-        chosen = [questions[int(number * step)] for number in range(min(share, len(questions)))]
-        rows += [_row(category, question, answers[question["id"]]["ground_truth"]) for question in chosen]
+        found = read_category(source, category)
+        step = max(len(found) / max(share, 1), 1)
+        rows += [found[int(number * step)] for number in range(min(share, len(found)))]
     return rows
+
+
+def read_category(source: Path, category: str) -> list[Row]:
+    """All rows of a category, in the order of the data. Raises SystemExit without the data."""
+    questions = _lines(source, f"BFCL_v4_{category}.json")
+    answers = {line["id"]: line for line in _lines(source, f"possible_answer/BFCL_v4_{category}.json")}
+    return [_row(category, question, answers[question["id"]]["ground_truth"]) for question in questions]
 
 
 def is_right(row: Row, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
