@@ -187,3 +187,11 @@ def test_a_damaged_quarantine_file_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / ".quarantine").mkdir()
     (tmp_path / ".quarantine" / "x.json").write_text("{")
     assert Quarantine(tmp_path).all() == ()
+
+
+async def test_a_name_that_a_key_owns_is_refused_once(watched: Watched, plain: Path, base: BaseManifest) -> None:
+    """It is no conflict that passes: the folder is not tried again and again."""
+    watched.store.publish("support", plain, Intake(base), owner="a")
+    event = await drop(watched, plain, "support")
+    assert isinstance(event, Refused) and event.held.error.code == "name_taken"
+    assert await watched.quiet()
