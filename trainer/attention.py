@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 ISOLATED = "tunechat_isolated"
-FLASH = "tunechat_flash"
+# Without the word, by which transformers would look for its own.
+FLASH = "tunechat_varlen"
 
 
 @dataclass(slots=True)

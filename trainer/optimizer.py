@@ -15,6 +15,9 @@ from .workers import Workers
 
 _CHANCE = "chance"
 _PLAIN = "adamw"
+# What torch keeps of each parameter.
+_NUMBERS = {"step", "exp_avg", "exp_avg_sq"}
+_ANOTHER = "the checkpoint was made by another optimizer than the one that goes on"
 _ALONE = Workers()
 # Of bitsandbytes, by the names of recipes.
 _CLASSES = {"adamw_8bit": "AdamW8bit", "paged_adamw": "PagedAdamW32bit", "paged_adamw_8bit": "PagedAdamW8bit"}
@@ -117,6 +120,8 @@ class Optimizer:
         if found.keys() != self._parameters.keys():
             raise ModelError("the checkpoint was made for other parameters than those that are trained")
         if self._is_plain:
+            if any(state.keys() != _NUMBERS for state in found.values()):
+                raise ModelError(_ANOTHER)
             for name, parameter in self._parameters.items():
                 # The count of steps stays on the CPU, as AdamW keeps it.
                 self._adamw.state[parameter] = {
@@ -134,11 +139,11 @@ class Optimizer:
                 self._adamw.init_state(group, parameter, number, place)
                 state, saved = self._adamw.state[parameter], found[names[id(parameter)]]
                 if state.keys() != saved.keys():
-                    raise ModelError("the checkpoint was made by another optimizer than the one that goes on")
+                    raise ModelError(_ANOTHER)
                 for kind, value in saved.items():
                     if isinstance(state[kind], Tensor):
                         if state[kind].dtype != value.dtype or state[kind].shape != value.shape:
-                            raise ModelError("the checkpoint was made by another optimizer than the one that goes on")
+                            raise ModelError(_ANOTHER)
                         state[kind].copy_(value)
                     else:
                         state[kind] = int(value)

@@ -14,6 +14,7 @@ from tunechat.serve.base.entry import BaseEntry
 from tunechat.serve.base.prepare import prepare
 from tunechat.serve.kernels import available_cores, set_threads
 from tunechat.tests.conftest import quiet
+from tunechat.tests.serve.base.internlm_models import make_internlm2
 from tunechat.tests.tiny_models import make_tiny
 
 QUESTIONS = ("Who are you?", "What is it?", "Where?", "Why is that so?", "When do we go?", "How?", "And then?", "So?")
@@ -45,7 +46,9 @@ def tiny_entry(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., BaseEn
 
     @functools.cache
     def made(family: str, quant: str = "int4", **config: object) -> BaseEntry:
-        source = make_tiny(root / f"{family}-{quant}-{len(config)}", family, **config)
+        told = "".join(f"-{key}-{value}" for key, value in config.items())
+        make = make_internlm2 if family == "internlm2" else functools.partial(make_tiny, family=family)
+        source = make(root / f"{family}-{quant}{told}", **config)
         return BaseEntry.open(prepare(str(source), quant=quant, home=root / "home", report=quiet))
 
     return made

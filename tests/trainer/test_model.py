@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tunechat.serve.base.entry import BaseEntry
 from tunechat.trainer.adapted import AdaptedModel
@@ -16,7 +17,7 @@ from tunechat.trainer.computing import Computing
 from tunechat.trainer.data.packing import join
 from tunechat.trainer.data.row import Row
 from tunechat.trainer.lora import LoraPlan
-from tunechat.trainer.model import TrainedModel
+from tunechat.trainer.model import CHUNK
 
 Entries = Callable[..., BaseEntry]
 
@@ -31,19 +32,24 @@ def rows(*lengths: int, seed: int = 0) -> list[Row]:
 
 
 def model_of(
-    entry: BaseEntry, *, checkpointing: bool = False, dropout: float = 0.0, dora: bool = False
+    entry: BaseEntry,
+    *,
+    checkpointing: bool = False,
+    dropout: float = 0.0,
+    dora: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> AdaptedModel:
     """With an adapter that already changes something, so that every parameter has a gradient."""
     torch.manual_seed(0)
     plan = LoraPlan(rank=4, alpha=8, dropout=dropout, dora=dora)
-    model = AdaptedModel(entry, plan, Computing(checkpointing=checkpointing))
+    model = AdaptedModel(entry, plan, Computing(dtype=dtype, checkpointing=checkpointing))
     for name, parameter in model.parameters.items():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=0.05)
     return model
 
 
-def taught(model: TrainedModel, *taken: Row) -> tuple[float, dict[str, Tensor]]:
+def taught(model: AdaptedModel, *taken: Row) -> tuple[float, dict[str, Tensor]]:
     loss = sum(model.learn(row, 0.25) for row in taken)
     gradients = {name: parameter.grad for name, parameter in model.parameters.items()}
     for parameter in model.parameters.values():
@@ -56,10 +62,15 @@ def taught(model: TrainedModel, *taken: Row) -> tuple[float, dict[str, Tensor]]:
     ("family", "quant", "config"),
     [
         ("llama", "int4", {}),
+        ("qwen2", "none", {}),
         ("qwen3", "nf4", {}),
         ("mistral", "int4", {"sliding_window": 8}),
         ("gemma2", "int4", {"sliding_window": 8, "final_logit_softcapping": 5.0}),
+        ("gemma", "nf4", {}),
         ("phi", "none", {}),
+        ("phi3", "int4", {}),
+        ("phi3", "int4", {"sliding_window": 8}),
+        ("internlm2", "int4", {}),
     ],
 )
 def test_packed_samples_learn_as_each_alone(
@@ -116,6 +127,54 @@ def test_the_loss_is_that_of_transformers(tiny_entry: Entries) -> None:
         expected = float(reference(ids, labels=labels).loss)
     assert model.measure(ones) / ones.trained == pytest.approx(expected, abs=1e-4)
     assert model.learn(ones, 1.0) == pytest.approx(model.measure(ones), rel=1e-6)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_half_precision_learns_nearly_the_same(tiny_entry: Entries, dora: bool) -> None:
+    entry, row = tiny_entry("llama"), join(rows(20, 30))
+    exact = model_of(entry, dora=dora)
+    model = model_of(entry, dora=dora, dtype=torch.bfloat16)
+    kept: list[torch.dtype] = []
+    layer = next(module for module in model._base.modules() if type(module).__name__ == "LlamaDecoderLayer")
+    layer.register_forward_hook(lambda module, given, output: kept.append(output.dtype))
+    assert model.measure(row) == pytest.approx(exact.measure(row), rel=0.01)
+    assert kept == [torch.bfloat16]
+    assert {parameter.dtype for parameter in model.parameters.values()} == {torch.float32}
+    (_, found), (_, expected) = taught(model, row), taught(exact, row)
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() < 0.1 * gradient.norm(), name
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that any tensor had that was made meanwhile."""
+
+    numbers = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        made = function(*arguments, **(named or {}))
+        found = [one for one in (made if isinstance(made, tuple | list) else (made,)) if isinstance(one, Tensor)]
+        self.numbers = max([self.numbers, *(one.numel() for one in found)])
+        return made
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_logits_of_a_whole_row_are_never_in_memory(tiny_entry: Entries, few: bool) -> None:
+    """Nor any of what is not learned: nothing is larger than a chunk's logits, however long the row is."""
+    vocabulary, hidden = 4096, 64
+    model = AdaptedModel(tiny_entry("llama", "none", vocab_size=vocabulary), LoraPlan(rank=2, targets=("q_proj",)))
+    for length in (300, 600):
+        (row,) = rows(length)
+        if few:
+            row.weights[20:] = 0
+        learned = min(CHUNK, int((row.weights > 0).sum()))
+        assert learned == CHUNK or few
+        for compute in (lambda row=row: model.learn(row, 1.0), lambda row=row: model.measure(row)):
+            with Largest() as largest:
+                compute()
+            # The head itself is looked at in parts, and never larger than that.
+            assert largest.numbers <= max(learned, hidden) * vocabulary
 
 
 @pytest.mark.parametrize("dora", [False, True])
