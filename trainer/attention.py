@@ -96,13 +96,12 @@ def flash_attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The same as `isolated_attention` by FlashAttention (arXiv 2307.08691), in bfloat16 whatever the numbers are."""
-    flash = importlib.import_module("flash_attn").flash_attn_varlen_func
     samples: Samples = module.tunechat_samples  # type: ignore[assignment]
     ends = torch.tensor((0, *samples.lengths), device=query.device).cumsum(0, dtype=torch.int32)
     longest = max(samples.lengths)
     # A token sees itself and as many before it as the window has places for others.
     window = (sliding_window - 1, 0) if sliding_window else (-1, -1)
-    seen: Tensor = flash(
+    seen: Tensor = _flash()(
         *(part[0].transpose(0, 1).to(torch.bfloat16).contiguous() for part in (query, key, value)),
         ends,
         ends,
@@ -114,6 +113,10 @@ def flash_attention(
         softcap=softcap or 0.0,
     )
     return seen.to(query.dtype).unsqueeze(0), None
+
+
+def _flash() -> Any:
+    return importlib.import_module("flash_attn").flash_attn_varlen_func
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int, softcap: float) -> Tensor:

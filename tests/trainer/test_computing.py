@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -35,9 +33,7 @@ class Gpus:
 
 @pytest.fixture
 def flash(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("flash_attn")
-    module.__spec__ = sys.__spec__
-    monkeypatch.setitem(sys.modules, "flash_attn", module)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
 
 
 def made(gpus: Gpus, monkeypatch: pytest.MonkeyPatch, place: int = 0, **told: Any) -> Computing:
