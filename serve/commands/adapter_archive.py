@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..adapters.staging import CARD
 from ..api.archive import FILES, extract, packed
 from ..contract.errors import NotFound, UnsupportedFormat
 
@@ -33,7 +34,7 @@ def unpacked(path: Path, max_bytes: int) -> Iterator[Path]:
 
 def pack(folder: Path, target: Path) -> None:
     """Writes the adapter in `folder` as the new zip `target`. Equal content makes equal bytes."""
-    names = [name for name in FILES if (folder / name).is_file()]
+    names = [name for name in (*FILES, CARD) if (folder / name).is_file()]
     with target.open("xb") as file:
         for piece in packed([(name, (folder / name).open("rb")) for name in names]):
             file.write(piece)

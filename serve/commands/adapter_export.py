@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from ..adapters.adapter import CONFIG
+from ..adapters.staging import CARD
 from ..api.archive import FILES
 from .adapter_archive import pack
 from .placing import placed_file, placed_folder
@@ -26,7 +27,7 @@ def write_peft(folder: Path, target: Path, *, force: bool) -> int:
                 os.fsync(file.fileno())
         return target.stat().st_size
     with placed_folder(target, CONFIG, force=force) as staged:
-        names = [name for name in FILES if (folder / name).is_file()]
+        names = [name for name in (*FILES, CARD) if (folder / name).is_file()]
         for name in names:
             shutil.copyfile(folder / name, staged / name)
             with (staged / name).open("rb") as file:

@@ -67,7 +67,7 @@ def test_equal_content_makes_equal_zips(workshop: Workshop, tmp_path: Path) -> N
     assert sizes == [(tmp_path / "a.zip").stat().st_size] * 2
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.testzip() is None
-        assert sorted(archive.namelist()) == ["adapter_config.json", "adapter_model.safetensors"]
+        assert sorted(archive.namelist()) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
 
 
 @pytest.mark.parametrize("target", ["out", "out.zip"])
