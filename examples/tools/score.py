@@ -1,6 +1,6 @@
 """How often models of a running server make the right call, on rows that no training has seen.
 
-    python examples/tools/score.py build/held-out.jsonl SmolLM2-135M-Instruct tools
+    python examples/tools/score.py build/held-out.jsonl smollm2-135m-instruct tools
 
 asks every model the same rows as a client would, `tool_choice` "auto", greedily, and prints a table. A row is right
 when the leaderboard's own rules say so: the right function, and every argument with one of its right values.
