@@ -122,7 +122,7 @@ class Server:
                 if response.is_error:
                     response.read()
                     raise error_of(response)
-                yield from events(response.iter_lines())
+                yield from events(lines_of(response.iter_text()))
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
@@ -130,6 +130,20 @@ class Server:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return Unavailable(f"no server answers at {self.url}; `tunechat serve` starts one")
         return Unavailable(f"the server at {self.url} did not finish its answer: {error or type(error).__name__}")
+
+
+def lines_of(pieces: Iterator[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces, each ended by LF or CRLF and nothing else.
+
+    httpx ends lines at U+2028 and others too, which JSON may hold as they are.
+    """
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        for line in lines:
+            yield line.removesuffix("\r")
+    if rest:
+        yield rest
 
 
 def events(lines: Iterator[str]) -> Iterator[str]:

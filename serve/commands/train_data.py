@@ -43,7 +43,7 @@ class Origins:
             index = int(found[1]) - 1
             return f"{files[self.numbers[index]]}:{self.lines[index]}" if index < len(self.lines) else found[0]
 
-        return re.sub(rf"{re.escape(name)}:([1-9][0-9]{{0,11}})\b", original, text)
+        return re.sub(rf"(?<![\w./-]){re.escape(name)}:([1-9][0-9]{{0,11}})\b", original, text)
 
 
 @dataclass(frozen=True, slots=True)

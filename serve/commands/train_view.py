@@ -46,9 +46,9 @@ class PlainView:
 
     def event(self, event: Mapping[str, Any]) -> None:
         self._course.take(event)
-        if not is_step(event):
+        if is_told(event):
             print(event_line(event), flush=True)
-        elif self._is_due():
+        elif is_step(event) and self._is_due():
             print(f"step {self._course.step}/{self._course.steps or '?'}  {figures(self._course)}", flush=True)
 
     def lost(self, error: Unavailable) -> None:
@@ -67,11 +67,15 @@ class BarView:
         self._display = display
         self._bar = bar
         self._task = bar.add_task("waiting", total=None, figures="")
+        self._draw()
 
     def event(self, event: Mapping[str, Any]) -> None:
         self._course.take(event)
-        if not is_step(event):
+        if is_told(event):
             self._say(event_line(event))
+        self._draw()
+
+    def _draw(self) -> None:
         course = self._course
         if course.steps:
             self._bar.update(
@@ -127,6 +131,11 @@ def is_step(event: Mapping[str, Any]) -> bool:
     """Whether an event is that of a step and nothing else."""
     data = event.get("data")
     return isinstance(data, Mapping) and "train_loss" in data and not is_score(data)
+
+
+def is_told(event: Mapping[str, Any]) -> bool:
+    """Whether an event gets a line: steps are figures, and an error is the end, which the command tells itself."""
+    return not is_step(event) and event.get("level") != "error"
 
 
 def print_line(value: Any) -> None:
