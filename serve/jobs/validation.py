@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,15 +40,24 @@ class Validator:
     """Takes jobs from `validating_files` to `queued`, or to `failed` with what is wrong and how to mend it.
 
     `entry` is the folder of the prepared base that is served. What happened to a job before a restart does not matter:
-    its check begins anew.
+    its check begins anew. `checked` is called after each.
     """
 
-    def __init__(self, jobs: JobStore, queue: JobQueue, files: FileStore, ask: Ask, entry: Path) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        queue: JobQueue,
+        files: FileStore,
+        ask: Ask,
+        entry: Path,
+        checked: Callable[[], None] | None = None,
+    ) -> None:
         self._jobs = jobs
         self._queue = queue
         self._files = files
         self._ask = ask
         self._entry = entry
+        self._checked = checked
         self._woken = asyncio.Event()
         self._tries: Counter[str] = Counter()
 
@@ -94,6 +103,8 @@ class Validator:
         if verdict is not None:
             error, warnings = verdict
             await aside(self._jobs.validated, job.id, error, warnings)
+            if self._checked is not None:
+                self._checked()
 
     async def _check(self, job: Job) -> tuple[JobError | None, list[str]] | None:
         """What is wrong with the job, if anything is, and what may be; None where that cannot be said now."""

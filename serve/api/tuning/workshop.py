@@ -53,6 +53,7 @@ class Workshop:
         self._supervisor: Supervisor | None = None
         self._validator: Validator | None = None
         self._changed = asyncio.Event()
+        self._stopped = asyncio.Event()
         self.counts: Mapping[Status, int] = {}
         self.running: Mapping[str, Job] = {}
 
@@ -97,6 +98,10 @@ class Workshop:
             self._supervisor.wake()
         self.nudge()
 
+    async def stopped(self) -> None:
+        """Returns when no job runs any more, and none will: the server leaves."""
+        await self._stopped.wait()
+
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Jobs run inside. On exit the running ones write a checkpoint, and wait for the next server to go on."""
@@ -106,6 +111,7 @@ class Workshop:
             return
         self._jobs, self._queue = JobStore(base), JobQueue(base)
         closing = asyncio.Event()
+        self._stopped.clear()
         tasks = [asyncio.create_task(self._work(self._queue, closing)), asyncio.create_task(self._count(self._queue))]
         try:
             yield
@@ -132,11 +138,12 @@ class Workshop:
         finally:
             for end in ends:
                 end.cancel()
+            self._stopped.set()
 
     @contextlib.asynccontextmanager
     async def _validating(self, jobs: JobStore, queue: JobQueue) -> AsyncIterator[None]:
         entry = Path(self._gateway.info.entry)
-        validator = Validator(jobs, queue, self._shelf.files, self.inquiries.ask, entry)
+        validator = Validator(jobs, queue, self._shelf.files, self.inquiries.ask, entry, self.wake)
         async with validator.lifespan():
             self._validator = validator
             yield
