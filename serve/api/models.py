@@ -7,8 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..adapters.registry import LoadedAdapter
-from ..contract.adapters import AdapterState
+from ..contract.adapters import AdapterRef, AdapterState
 from ..contract.errors import ModelNotFound, TunechatError
 from .context import request_context
 from .encoding import encode_json
@@ -85,22 +84,22 @@ def _adapters(gateway: Gateway, view: View) -> list[dict[str, Any]]:
     entries = []
     for one in sorted(view.served(), key=lambda one: (one.ref.name, not one.is_current, one.ref.number)):
         if one.is_current:
-            entries.append(_version(gateway, one, one.ref.name))
-        entries.append(_version(gateway, one, one.ref.id))
-    return entries + [_version(gateway, one, name) for name, one in view.tuned()]
+            entries.append(_version(gateway, one.ref, one.ref.name))
+        entries.append(_version(gateway, one.ref, one.ref.id))
+    return entries + [_version(gateway, ref, name) for name, ref in view.tuned()]
 
 
-def _version(gateway: Gateway, one: LoadedAdapter, name: str) -> dict[str, Any]:
+def _version(gateway: Gateway, ref: AdapterRef, name: str) -> dict[str, Any]:
     info = gateway.info
     return {
         "id": name,
         "object": "model",
-        "created": gateway.adapters.roster.manifest(one.ref).created,
+        "created": gateway.adapters.roster.manifest(ref).created,
         "owned_by": _OWNER,
         "parent": gateway.settings.model,
-        "root": one.ref.id,
-        "state": str(one.state),
-        "digest": one.ref.digest,
+        "root": ref.id,
+        "state": str(AdapterState.LOADED),
+        "digest": ref.digest,
         "max_model_len": gateway.context_length,
         "quantization": info.quant,
     }

@@ -49,14 +49,18 @@ class Roster:
         if ref.id in self._leaving:
             self._prune(ref.id)
 
-    def knows(self, text: str) -> bool:
-        """Whether a request may ask for `text` now."""
+    def find(self, text: str) -> AdapterRef | None:
+        """The version that a request for `text` would get now; None when it would get none."""
         try:
             ref = self._registry.acquire(text)
         except TunechatError:
-            return False
+            return None
         self._free(self._registry.release(ref))
-        return True
+        return ref
+
+    def knows(self, text: str) -> bool:
+        """Whether a request may ask for `text` now."""
+        return self.find(text) is not None
 
     def manifest(self, ref: AdapterRef) -> AdapterManifest:
         """What a version that is served or in use says of itself."""

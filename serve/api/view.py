@@ -34,15 +34,12 @@ class View:
             raise ModelNotFound(f"adapter {text[:80]} is not loaded", param="model")
         return meant
 
-    def find(self, text: str) -> LoadedAdapter | None:
-        """The version that a request for `text` would get; None when it would get none."""
+    def find(self, text: str) -> AdapterRef | None:
+        """The version that a request for `text` would get now; None when it would get none."""
         try:
-            meant = self.meaning(text)
-            is_id = "@" in meant
-            served = self._roster.of(meant)
+            return self._roster.find(self.meaning(text))
         except TunechatError:
             return None
-        return next((one for one in served if one.state is AdapterState.LOADED and (is_id or one.is_current)), None)
 
     def knows(self, text: str) -> bool:
         """Whether a request may ask for `text` now."""
@@ -58,6 +55,6 @@ class View:
             and not self._titles.is_checkpoint(one.ref.name)
         ]
 
-    def tuned(self) -> list[tuple[str, LoadedAdapter]]:
+    def tuned(self) -> list[tuple[str, AdapterRef]]:
         """The fine-tuned models of finished jobs, by name."""
-        return [(name, one) for name, identity in self._titles.tuned() if (one := self.find(identity)) is not None]
+        return [(name, ref) for name, identity in self._titles.tuned() if (ref := self.find(identity)) is not None]
