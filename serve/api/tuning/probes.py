@@ -16,8 +16,9 @@ from .scores import Call, RowScore, score_row
 MOST_ROWS = 32
 # No request of this size has an answer that says anything about calls.
 _LONGEST_LINE = 1 << 20
-# The calls of one turn, as the base may write them at length; a model that knows its calls ends long before.
-_ANSWER_TOKENS = 256
+# Tokens of an answer: some words before the calls, and as many as the right ones have characters, which is plenty.
+_WORDS_TOKENS = 96
+_MOST_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,13 @@ class Probe:
     @property
     def request(self) -> dict[str, Any]:
         """A chat request that asks it, but for the model."""
+        size = sum(len(call.name) + len(call.arguments) for call in self.right)
         return {
             "messages": self.messages,
             "tools": self.tools,
             "tool_choice": "auto",
             "temperature": 0,
-            "max_tokens": _ANSWER_TOKENS,
+            "max_tokens": min(_WORDS_TOKENS + size, _MOST_TOKENS),
         }
 
     def score(self, turn: Turn) -> RowScore:

@@ -389,7 +389,7 @@ async def test_rows_for_which_there_is_no_time_are_never_asked_again(
 ) -> None:
     # The third row is longer than the first two, and what is longer has to wait for the gate.
     served, answers = await train(
-        {"answers": [CALL, CALL, "w" * 200] + [CALL] * 9, "gates": {128: asyncio.Event()}},
+        {"answers": [CALL, CALL, "w" * 100] + [CALL] * 9, "gates": {78: asyncio.Event()}, "chunk": 26},
         pace=Pace(longest=1.0, look=0.005),
     )
     await answers.started(JOB, begun(probes=probes(*[row(RIGHT)] * 5), prompts=()))
