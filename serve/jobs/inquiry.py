@@ -29,6 +29,7 @@ COMMAND = (sys.executable, "-P", "-m", "tunechat.trainer.inquiry")
 _BLOCK = 64 * 1024
 _MOST_ANSWERED = 16 << 20
 _MOST_LOGGED = 4096
+_LEFTOVER_SECONDS = 3.0
 _ALONE = {
     # Threads of libraries take cores from serving, and addresses from the child.
     "OMP_NUM_THREADS": "1",
@@ -123,9 +124,7 @@ class Inquiries:
             ) from error
         try:
             async with asyncio.timeout(limits.in_all):
-                said, told, _ = await asyncio.gather(
-                    _all_of(process.stdout), _end_of(process.stderr), _give(process.stdin, question)
-                )
+                said, told = await _talk(process, question)
                 status = await process.wait()
         except TimeoutError:
             return -signal.SIGXCPU, b"", b""
@@ -134,17 +133,42 @@ class Inquiries:
         return status, said, told
 
 
+async def _talk(process: asyncio.subprocess.Process, question: bytes) -> tuple[bytes, bytes]:
+    """What the child says when it was given the question, on both of its outputs."""
+    saying = asyncio.create_task(_all_of(process.stdout))
+    telling = asyncio.create_task(_end_of(process.stderr))
+    giving = asyncio.create_task(_give(process.stdin, question))
+    tasks = (saying, telling, giving)
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return saying.result(), telling.result()
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Kills the child's group; returns when the child is gone, however often it is told to hurry."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    waiting = asyncio.ensure_future(process.wait())
+    ending = asyncio.ensure_future(_gone(process))
     try:
-        await asyncio.shield(waiting)
+        await asyncio.shield(ending)
     except asyncio.CancelledError:
-        await asyncio.wait([waiting])
+        await asyncio.wait([ending])
         raise
+
+
+async def _gone(process: asyncio.subprocess.Process) -> None:
+    await process.wait()
+    # A pipe is closed at its end only, which comes when what is in it was read.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LEFTOVER_SECONDS):
+            for stream in (process.stdout, process.stderr):
+                while stream is not None and await stream.read(_BLOCK):
+                    continue
 
 
 async def _give(stdin: asyncio.StreamWriter | None, question: bytes) -> None:

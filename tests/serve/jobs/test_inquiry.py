@@ -232,7 +232,7 @@ async def test_a_file_without_end_costs_no_more_than_is_given(tmp_path: Path) ->
 
 async def test_memory_is_bounded(tmp_path: Path) -> None:
     """A record that fits and is nearly too long takes more than the memory that is given here."""
-    record = '{"messages": [' + ",".join(['{"role":"user","content":"a"}'] * 400_000) + "]}\n"
+    record = '{"messages": [' + "[]," * 5_000_000 + "[]]}\n"
     (tmp_path / "a.jsonl").write_text(record)
     question = AskCheck(recipe={"data": [str(tmp_path / "a.jsonl")]})
     with pytest.raises(InvalidRequest) as caught:
