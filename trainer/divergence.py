@@ -9,15 +9,16 @@ import msgspec
 
 from ..serve.contract.errors import TunechatError
 
-# A loss above this many times the one at the start, and above it by so many nats, is no noise of small batches.
-_LOSS_TIMES = 3.0
+# A loss above this many times the mean of the first ones, and above it by so many nats, is no noise of small batches.
+_LOSS_TIMES = 2.0
 _LOSS_MORE = 3.0
+_FIRST = 16
 # Worse than guessing among all tokens alike, by so much, is high enough, whatever the loss began with.
 _GUESSING = 1.0
 _NORM_TIMES = 100.0
 _NORM_MORE = 1000.0
 # So many steps in a row; fewer in trainings of few steps.
-_STEPS = 6
+_STEPS = 10
 _MOST_PART = 4
 
 
@@ -31,10 +32,11 @@ class Diverged(TunechatError):
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """How a training began, and for how many steps in a row it has been worse: kept in its checkpoints.
 
-    `loss` is a loss of the base, in nats a token, and `norm` the length of the first gradient; None before the first.
+    `loss` is the mean of the first `count` losses, in nats a token, and `norm` the length of the first gradient.
     """
 
-    loss: float | None = None
+    loss: float = 0.0
+    count: int = 0
     norm: float | None = None
     high: int = 0
 
@@ -51,26 +53,25 @@ class Watch:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = "loss" if not math.isfinite(loss) else "gradient"
             raise _diverged(f"At step {step} the {what} was no number any more.", rate)
-        if health.norm is None:
-            return Health(loss=max(loss, health.loss or 0.0), norm=norm)
-        began = health.loss or 0.0
-        most = max(min(_LOSS_TIMES * began, math.log(self.vocabulary) + _GUESSING), began + _LOSS_MORE)
-        longest = max(_NORM_TIMES * health.norm, _NORM_MORE)
-        if loss <= most and norm <= longest:
-            return msgspec.structs.replace(health, high=0)
-        high = health.high + 1
+        norm_then = norm if health.norm is None else health.norm
+        most = max(min(_LOSS_TIMES * health.loss, math.log(self.vocabulary) + _GUESSING), health.loss + _LOSS_MORE)
+        longest = max(_NORM_TIMES * norm_then, _NORM_MORE)
+        is_high = health.count > 0 and (loss > most or norm > longest)
+        high, count, mean = health.high + 1 if is_high else 0, health.count, health.loss
+        if count < _FIRST and not is_high:
+            mean, count = (mean * count + loss) / (count + 1), count + 1
         if high < self._needed:
-            return msgspec.structs.replace(health, high=high)
+            return Health(loss=mean, count=count, norm=norm_then, high=high)
         first = step - high + 1
         if loss > most:
             raise _diverged(
-                f"Since step {first} the loss has grown and not come down again: it began with {began:.3g} and was "
-                f"{loss:.3g} at step {step}.",
+                f"Since step {first} the loss has grown and not come down again: it was {health.loss:.3g} in "
+                f"the beginning and {loss:.3g} at step {step}.",
                 rate,
             )
         raise _diverged(
             f"Since step {first} the gradients have grown and not become shorter again: the first was of length "
-            f"{health.norm:.3g}, that of step {step} {norm:.3g}.",
+            f"{norm_then:.3g}, that of step {step} {norm:.3g}.",
             rate,
         )
 

@@ -241,7 +241,8 @@ class Training:
             return None
         memory = int(self.workers.total(found.memory))
         self.events.send(TrainingEstimated(memory=memory, seconds=found.seconds))
-        return msgspec.structs.replace(state, health=Health(loss=found.loss if math.isfinite(found.loss) else None))
+        health = Health(loss=found.loss, count=1) if math.isfinite(found.loss) else Health()
+        return msgspec.structs.replace(state, health=health)
 
     def _is_asked_to_stop(self) -> bool:
         """Whether one of the workers is, so that all are at the same moment."""
