@@ -57,7 +57,7 @@ def await_ready(server: Server, limit: float, report: Report) -> None:
     until = time.monotonic() + limit
     while (response := server.send("GET", "/readyz")).status_code != 200:
         state = response.json() if response.headers.get("content-type", "").startswith("application/json") else {}
-        if state.get("status") not in {"new", "starting", "restarting"}:
+        if state.get("status") not in {"new", "starting", "loading", "restarting"}:
             raise Unavailable(f"the server at {server.url} is {state.get('status') or 'not ready'}")
         if time.monotonic() > until:
             raise Unavailable(f"the server at {server.url} was not ready within {limit:.0f} seconds")

@@ -1,9 +1,8 @@
-"""`tunechat jobs`: the fine-tuning jobs of a running server."""
+"""`tunechat jobs`: the fine-tuning jobs of a running server, or of the home folder while none runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ from .options import ApiKey, Json, Url
 from .output import print_json
 
 if TYPE_CHECKING:
-    from .jobs_server import ServerJobs
+    from .jobs_access import Jobs
 
 app = typer.Typer(help="List, follow, cancel, pause and resume trainings.", no_args_is_help=True)
 
@@ -32,7 +31,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List the jobs, the latest first."""
-    with _jobs(url, api_key) as jobs:
+    with _jobs(url, api_key) as (jobs, _):
         found = jobs.listing(limit)
     if json:
         print_json(found)
@@ -50,7 +49,7 @@ def show(id: OptionalId = None, url: Url = None, api_key: ApiKey = None, json: J
     """Show a job, its checkpoints and its learning curve."""
     from .jobs_course import Course
 
-    with _jobs(url, api_key) as jobs:
+    with _jobs(url, api_key) as (jobs, _):
         job = _job(jobs, id)
         checkpoints = jobs.checkpoints(job["id"])
         events = [] if json else jobs.events(job["id"], _ALL_EVENTS)
@@ -77,7 +76,7 @@ def logs(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
     """Print what happened to a job."""
-    with _jobs(url, api_key) as jobs:
+    with _jobs(url, api_key) as (jobs, _):
         from .train_follow import Follower
         from .train_view import JsonView, LogView
 
@@ -110,19 +109,23 @@ def resume(id: Id, url: Url = None, api_key: ApiKey = None, json: Json = False) 
 
 
 def _act(id_: str, action: str, url: str | None, api_key: list[str] | None, as_json: bool) -> None:
-    with _jobs(url, api_key) as jobs:
+    with _jobs(url, api_key) as (jobs, is_served):
         job = jobs.act(id_, action)
     if as_json:
         print_json(job)
     else:
-        print(f"{job['id']} is {job['status']}" + _afterthought(action, str(job["status"])))
+        print(f"{job['id']} is {job['status']}{_afterthought(action, job, is_served)}")
 
 
-def _afterthought(action: str, status: str) -> str:
-    return "; it will be paused when its checkpoint is written" if (action, status) == ("pause", "running") else ""
+def _afterthought(action: str, job: dict[str, Any], is_served: bool) -> str:
+    if (action, job["status"]) == ("pause", "running"):
+        return "; it will be paused when its checkpoint is written"
+    if action == "resume" and not is_served:
+        return f"; the next `tunechat serve` goes on with it, or `tunechat train --resume {job['id']}` at once"
+    return ""
 
 
-def _job(jobs: ServerJobs, id_: str | None) -> dict[str, Any]:
+def _job(jobs: Jobs, id_: str | None) -> dict[str, Any]:
     """The job of that id, or the latest."""
     if id_ is not None:
         return jobs.show(id_)
@@ -132,11 +135,8 @@ def _job(jobs: ServerJobs, id_: str | None) -> dict[str, Any]:
     return latest[0]
 
 
-@contextmanager
-def _jobs(url: str | None, api_key: list[str] | None) -> Iterator[ServerJobs]:
+def _jobs(url: str | None, api_key: list[str] | None) -> AbstractContextManager[tuple[Jobs, bool]]:
     settings = load({"url": url, "api_keys": api_key or None, "admin_keys": api_key or None}).settings
-    from .jobs_server import ServerJobs
-    from .server import Server
+    from .jobs_access import reached_jobs
 
-    with Server.admin_of(settings) as server:
-        yield ServerJobs(server)
+    return reached_jobs(settings)

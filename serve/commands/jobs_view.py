@@ -33,14 +33,14 @@ def print_job(job: JsonObject, checkpoints: Sequence[JsonObject], course: Course
         print()
         columns = ("step", "model", "training loss", "validation loss", "created")
         print_table(columns, [_checkpoint(one) for one in checkpoints])
-    if sys.stdout.isatty():
-        for line in ("", *curve_lines(course)):
-            print(line)
+    for line in curve_lines(course):
+        print(line)
 
 
 def curve_lines(course: Course) -> Iterator[str]:
-    """The learning curve, under its title. None where there are no losses, or no way to draw."""
-    if len(course.training) > 1 and is_drawable(sys.stdout.encoding):
+    """The learning curve, under its title, for the terminal. None where there are no losses, or no way to draw."""
+    if len(course.training) > 1 and sys.stdout.isatty() and is_drawable(sys.stdout.encoding):
+        yield ""
         yield "training loss" + (" (×: validation loss)" if course.validation else "") + " by step"
         yield from curve(smoothed(course.training, _DRAWN), course.validation)
 

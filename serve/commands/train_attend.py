@@ -11,7 +11,8 @@ from enum import StrEnum
 from types import FrameType
 
 from ..contract.errors import Conflict
-from .jobs_server import JsonObject, ServerJobs
+from .jobs_access import Jobs
+from .jobs_server import JsonObject
 from .train_follow import Follower, View
 
 Shown = Callable[[], AbstractContextManager[View]]
@@ -34,7 +35,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def attend(
-    follower: Follower, jobs: ServerJobs, id_: str, shown: Shown, *, is_private: bool, ask: Ask
+    follower: Follower, jobs: Jobs, id_: str, shown: Shown, *, is_private: bool, ask: Ask
 ) -> tuple[JsonObject, bool]:
     """The job when it has ended, is paused or is left alone, and whether it was interrupted.
 

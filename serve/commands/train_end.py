@@ -45,7 +45,8 @@ def rest_line(job: JsonObject, *, is_private: bool) -> str:
     if status == "cancelled":
         return f"{id_} is cancelled"
     if is_private:
-        return f"{id_} is not done; `tunechat train --resume {id_}` goes on with it"
+        state = "paused" if status == "paused" else "not done"
+        return f"{id_} is {state}; `tunechat train --resume {id_}` goes on with it"
     if status == "paused":
         return f"{id_} is paused; `tunechat jobs resume {id_}` lets it go on"
     return f"{id_} is {status}; `tunechat jobs logs -f {id_}` follows it"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ..contract.errors import Unavailable
-from .jobs_server import ENDED, JsonObject, ServerJobs
+from .jobs_access import Jobs
+from .jobs_server import ENDED, JsonObject
 
 # A server that restarts is back within this time, and goes on with its jobs.
 PATIENCE_SECONDS = 120.0
@@ -28,7 +29,7 @@ class Follower:
 
     def __init__(
         self,
-        jobs: ServerJobs,
+        jobs: Jobs,
         id_: str,
         *,
         after: str | None = None,

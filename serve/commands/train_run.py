@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..contract.errors import ConfigError
 from ..settings import Settings
 from .jobs_course import Course
 from .jobs_server import JsonObject, ServerJobs
@@ -52,8 +53,7 @@ class Training:
         """Trains by this recipe. Raises what the data, the server or the training itself fails with."""
         with parcels(recipe) as sent, self._server(recipe.model) as (server, is_private):
             jobs = ServerJobs(server)
-            model = recipe.model or str(server.get("/v1/models")["data"][0]["id"])
-            job = sent_job(jobs, sent, recipe, model)
+            job = sent_job(jobs, sent, recipe, recipe.model or _models(server)[0])
             self._say(job, f"{job['id']}: learning {sent.training.name} on {job.get('model')}")
             prompt = recipe.prompts[0] if recipe.prompts else None
             self._watch(Job(jobs, str(job["id"]), is_private, told=sent.told, prompt=prompt))
@@ -62,6 +62,7 @@ class Training:
         """Lets a job go on, and watches it. Raises likewise."""
         with self._server(model) as (server, is_private):
             jobs = ServerJobs(server)
+            _check_base(str(jobs.show(id_).get("model")), _models(server))
             course, last = Course(), None
             for event in jobs.events(id_, _HISTORY):
                 course.take(event)
@@ -115,6 +116,17 @@ class Training:
     def _print(self, *lines: str) -> None:
         if not self.as_json:
             print(*lines, sep="\n", flush=True)
+
+
+def _models(server: Server) -> list[str]:
+    """What is served, the base first."""
+    return [str(model["id"]) for model in server.get("/v1/models")["data"]]
+
+
+def _check_base(model: str, served: Sequence[str]) -> None:
+    """Raises ConfigError for a job that would wait for ever, since another base is served."""
+    if model not in served:
+        raise ConfigError(f"the job learns on {model}, and {served[0]} is served; serve {model}, or name it by --model")
 
 
 def sent_job(jobs: ServerJobs, sent: Parcels, recipe: Recipe, model: str) -> JsonObject:

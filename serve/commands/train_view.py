@@ -103,12 +103,14 @@ def shown(course: Course) -> Iterator[View]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
     console = Console(highlight=False)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
-        TextColumn("{task.fields[figures]}", markup=False),
+        # What matters most stands first, and the rest is cut off where the terminal is narrow.
+        TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         yield BarView(course, console, bar)
@@ -117,12 +119,12 @@ def shown(course: Course) -> Iterator[View]:
 def figures(course: Course) -> str:
     """How the training stands, in one line; what is not known is left out."""
     parts = (
+        course.remaining is not None and f"{format_seconds(course.remaining)} left",
         course.loss is not None and f"loss {course.loss:.4f}",
         course.measured is not None and f"validation {course.measured:.4f}",
         course.tokens_per_second is not None and f"{course.tokens_per_second:.0f} tokens/s",
         course.rate is not None and f"lr {course.rate:.1e}",
         course.memory > 0 and format_bytes(course.memory),
-        course.remaining is not None and f"{format_seconds(course.remaining)} left",
     )
     return "  ".join(part for part in parts if part)
 

@@ -73,13 +73,17 @@ def test_answer_that_breaks_off_is_an_error(server: Server, fake: FakeServer) ->
 def test_waits_for_a_server_that_loads(server: Server, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     import httpx
 
-    states = [{"status": "starting", "stage": "download", "fraction": 0.5}, {"status": "starting"}]
+    states = [
+        {"status": "starting", "stage": "download", "fraction": 0.5},
+        {"status": "starting"},
+        {"status": "loading"},
+    ]
     answers = [httpx.Response(503, json=state) for state in states]
     fake.answers["/readyz"] = iter([*answers, httpx.Response(200, json={"status": "ready"})])
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     seen: list[tuple[str, float | None]] = []
     await_ready(server, 60, lambda stage, fraction=None: seen.append((stage, fraction)))
-    assert seen == [("download", 0.5), ("waiting", None)]
+    assert seen == [("download", 0.5), ("waiting", None), ("waiting", None)]
 
 
 def test_does_not_wait_for_a_server_that_failed(server: Server, fake: FakeServer) -> None:

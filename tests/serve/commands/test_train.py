@@ -52,7 +52,7 @@ def test_a_file_is_sent_and_watched_to_the_end(tunechat: Tunechat, tuning: Tunin
     assert lines[4:7] == [
         "Training 8 rows in 4 steps",
         "It will take about 2 s and 1024 MiB",
-        "step 1/4  loss 3.0000  200 tokens/s  lr 1.0e-04  1.0 GiB  2 s left",
+        "step 1/4  2 s left  loss 3.0000  200 tokens/s  lr 1.0e-04  1.0 GiB",
     ]
     assert "Step 1: answer to 'Who are you?': A [31mbot" in lines and "\x1b" not in done.out
     assert lines[-2] == f"support is ready ({MODEL})"
@@ -140,7 +140,9 @@ def test_a_job_goes_on_where_it_was(tunechat: Tunechat, tuning: TuningServer) ->
     assert done.code == 0 and tuning.actions == ["resume"]
     lines = done.out.splitlines()
     assert lines[0] == f"{ID}: goes on after step 2"
-    assert lines[1] == "Step 2: validation loss=2.5000" and lines[2].startswith("step 3/4  loss 1.5000")
+    assert lines[1] == "Step 2: validation loss=2.5000" and lines[2].startswith(
+        "step 3/4  0 s left  loss 1.5000  validation 2.5000"
+    )
 
 
 def test_a_full_training_has_no_name_to_ask_for(tunechat: Tunechat, tuning: TuningServer, data: Path) -> None:
@@ -199,3 +201,11 @@ def test_no_server_is_told(tunechat: Tunechat, data: Path) -> None:
     for words in (["jobs", "list"], ["train", str(data), "--detach"]):
         done = tunechat(*words, "--url", "http://127.0.0.1:1")
         assert done.code == 1 and "no server answers at http://127.0.0.1:1" in done.err
+    done = tunechat("jobs", "list")
+    assert done.code == 1 and "there are no jobs in" in done.err
+
+
+def test_a_job_of_another_base_does_not_wait_for_ever(tunechat: Tunechat, tuning: TuningServer) -> None:
+    tuning.told, tuning.base = 6, "other"
+    done = tunechat("train", "--resume", ID)
+    assert done.code == 2 and "the job learns on other, and tiny is served" in done.err and tuning.actions == []

@@ -61,6 +61,7 @@ class TuningServer:
     events: list[Event] = field(default_factory=a_training)
     status: str = "succeeded"
     model: str | None = MODEL
+    base: str = "tiny"
     error: dict[str, Any] | None = None
     refuses: httpx.Response | None = None
     pieces: list[int] = field(default_factory=list)
@@ -108,7 +109,7 @@ class TuningServer:
             "object": "fine_tuning.job",
             "id": ID,
             "status": status,
-            "model": "tiny",
+            "model": self.base,
             "created_at": 1_700_000_000,
             "finished_at": None,
             "fine_tuned_model": self.model if status == "succeeded" else None,
