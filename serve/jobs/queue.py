@@ -151,11 +151,15 @@ class JobQueue:
         """The ids of all jobs."""
         return {row[0] for row in self._base.rows("SELECT id FROM jobs")}
 
-    def unchecked(self, most: int = 100) -> list[Job]:
-        """The jobs whose files are to be checked, those that have waited longest first; at most `most`."""
+    def unchecked(self, model: str | None = None, most: int = 100) -> list[Job]:
+        """The jobs whose files are to be checked, those that have waited longest first; at most `most`.
+
+        With a `model`, those that were made for this base.
+        """
         rows = self._base.rows(
-            f"SELECT {COLUMNS} FROM jobs WHERE status = 'validating_files' ORDER BY number LIMIT ?",  # noqa: S608
-            (most,),
+            f"SELECT {COLUMNS} FROM jobs WHERE status = 'validating_files' "  # noqa: S608
+            "AND model = COALESCE(?, model) ORDER BY number LIMIT ?",
+            (model, most),
         )
         return [job_of(row) for row in rows]
 

@@ -40,7 +40,8 @@ class Validator:
     """Takes jobs from `validating_files` to `queued`, or to `failed` with what is wrong and how to mend it.
 
     `entry` is the folder of the prepared base that is served. What happened to a job before a restart does not matter:
-    its check begins anew. `checked` is called after each.
+    its check begins anew. `checked` is called after each. Jobs of another base than `model`
+    wait; None takes all.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Validator:
         ask: Ask,
         entry: Path,
         checked: Callable[[], None] | None = None,
+        model: str | None = None,
     ) -> None:
         self._jobs = jobs
         self._queue = queue
@@ -58,6 +60,7 @@ class Validator:
         self._ask = ask
         self._entry = entry
         self._checked = checked
+        self._model = model
         self._woken = asyncio.Event()
         self._tries: Counter[str] = Counter()
 
@@ -78,7 +81,7 @@ class Validator:
     async def _work(self) -> None:
         while True:
             try:
-                waiting = await aside(self._queue.unchecked)
+                waiting = await aside(self._queue.unchecked, self._model)
                 self._tries = Counter({job.id: self._tries[job.id] for job in waiting if job.id in self._tries})
                 for job in waiting:
                     await self._take(job)
@@ -94,7 +97,9 @@ class Validator:
         try:
             while not checking.done():
                 await asyncio.wait([checking], timeout=_POLL_SECONDS)
-                if not checking.done() and all(one.id != job.id for one in await aside(self._queue.unchecked)):
+                if not checking.done() and all(
+                    one.id != job.id for one in await aside(self._queue.unchecked, self._model)
+                ):
                     return
         finally:
             checking.cancel()

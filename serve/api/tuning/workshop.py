@@ -143,7 +143,8 @@ class Workshop:
     @contextlib.asynccontextmanager
     async def _validating(self, jobs: JobStore, queue: JobQueue) -> AsyncIterator[None]:
         entry = Path(self._gateway.info.entry)
-        validator = Validator(jobs, queue, self._shelf.files, self.inquiries.ask, entry, self.wake)
+        model = self._gateway.settings.model
+        validator = Validator(jobs, queue, self._shelf.files, self.inquiries.ask, entry, self.wake, model)
         async with validator.lifespan():
             self._validator = validator
             yield
