@@ -12,7 +12,7 @@ PARTS = (
         f"serve/{name}"
         for name in ("text", "base", "text/dialects", "text/grammars", "adapters", "jobs", "engine", "api")
     ),
-    *(f"serve/api/{name}" for name in ("files", "messages", "responses")),
+    *(f"serve/api/{name}" for name in ("data", "files", "messages", "responses", "tuning")),
     *(
         "tools",
         "tools/builtin",
@@ -23,6 +23,7 @@ PARTS = (
         "trainer/data/files",
         "trainer/data/formats",
         "trainer/data/check",
+        "trainer/inquiry",
     ),
 )
 
