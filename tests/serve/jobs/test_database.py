@@ -29,6 +29,18 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
         Database(tmp_path / "jobs.db")
 
 
+def test_a_file_of_the_first_version_is_opened_with_what_it_holds(tmp_path: Path) -> None:
+    base = Database(tmp_path / "jobs.db")
+    made = JobStore(base).create(NewJob(tenant="t", model="m", recipe={"rank": 4}))
+    base.execute("ALTER TABLE jobs DROP COLUMN settled")
+    base.execute("PRAGMA user_version = 1")
+    base.close()
+    for _ in range(2):
+        base = Database(tmp_path / "jobs.db")
+        assert JobStore(base).read("t", made.id) == made
+        base.close()
+
+
 def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_bytes(b"not a database" * 100)
     with pytest.raises(Unavailable, match="not a database"):

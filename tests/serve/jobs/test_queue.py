@@ -53,6 +53,7 @@ def test_progress_follows_what_is_said(base: Database, store: JobStore) -> None:
     assert store.read("t", id_).progress == Progress(
         step=2,
         steps=10,
+        rows=4,
         epoch=0.5,
         loss=2.0,
         measured=2.5,
@@ -153,3 +154,34 @@ def test_two_processes_never_claim_the_same_job(tmp_path: Path, store: JobStore)
         worker.join()
     assert sorted(claimed) == sorted(ids)
     assert all(store.read("t", id_).attempt == 1 for id_ in ids)
+
+
+def test_jobs_of_another_base_wait(store: JobStore, queue: JobQueue) -> None:
+    other = store.create(NewJob(tenant="t", model="other", recipe={})).id
+    mine = store.create(NEW).id
+    claimed = queue.claim(model="base")
+    assert claimed is not None
+    assert claimed.job.id == mine
+    assert queue.claim(model="base") is None
+    assert store.read("t", other).status is Status.QUEUED
+    assert queue.counts()[Status.QUEUED] == 1
+    assert list(queue.running()) == [mine]
+
+
+def test_notes_are_added_and_found_again(store: JobStore, queue: JobQueue) -> None:
+    id_ = store.create(NEW).id
+    assert queue.note(id_, "asked", data={"at": "start", "step": 0})
+    assert queue.note(id_, "other", data={"step": 1})
+    assert not queue.note(id_, "late", only=7)
+    assert not queue.note("ftjob-0", "nobody's")
+    assert queue.told(id_, "at") == [{"at": "start", "step": 0}]
+    assert [event.message for event in store.latest_events("t", id_, limit=2)] == ["other", "asked"]
+
+
+def test_where_data_lies_is_not_kept(store: JobStore, queue: JobQueue) -> None:
+    id_ = store.create(NEW).id
+    queue.claim()
+    recipe = {"rank": 4, "data": ["/secret/a"], "validation": ["/secret/b"]}
+    queue.record(id_, 1, [TrainingStarted(recipe=recipe, rows=1, trained_tokens=1, steps=1)])
+    assert store.read("t", id_).settled == {"rank": 4}
+    assert "/secret" not in str(store.events("t", id_))
