@@ -20,9 +20,13 @@ from openai.types.fine_tuning import FineTuningJob
 
 from tunechat.serve.api.app import create_app
 from tunechat.serve.api.settings import ApiSettings
+from tunechat.serve.api.tuning.answers import Answers, Told
+from tunechat.serve.api.tuning.quiet import Pace
 from tunechat.serve.text import ModelText
-from tunechat.tests.serve.api.adapter_files import write_adapter
+from tunechat.tests.serve.api.adapter_files import upload, write_adapter
+from tunechat.tests.serve.api.conftest import Serve, Served
 from tunechat.tests.serve.api.harness import MODEL, ScriptedEngine
+from tunechat.tests.serve.api.tuning.lesson import PACE, ROOM, Wall
 
 HERE = Path(__file__).parent
 ALONE = (sys.executable, "-I", "-S")
@@ -124,3 +128,27 @@ async def opened(entry: Path, text: ModelText, tmp_path: Path, how: Callable[...
             return Works(app, scripted, home, place, http)
 
         yield make
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+async def train(serve: Serve, wall: Wall, tmp_path: Path) -> Any:
+    """`await train(engine={...}, told=None, pace=PACE)`: a server with learned@1 and learned@2, and its answers."""
+    made: list[Answers] = []
+
+    async def start(
+        engine: dict[str, Any] | None = None, told: Told | None = None, pace: Pace = PACE
+    ) -> tuple[Served, Answers]:
+        served = await serve(ROOM | (engine or {}), adapter_store=tmp_path / "adapters")
+        for seed in (1, 2):
+            assert (await upload(served, "learned", seed)).is_success
+        made.append(Answers(served.gateway, wall.note, told=told, pace=pace))
+        return served, made[-1]
+
+    yield start
+    for answers in made:
+        await answers.close()
