@@ -151,7 +151,7 @@ class Moves(RuleBasedStateMachine):
     @precondition(lambda self: self.seen)
     @rule(data=st.data(), change=st.sampled_from(["cancel", "pause", "resume"]))
     def change(self, data: st.DataObject, change: str) -> None:
-        id_ = data.draw(st.sampled_from(sorted(self.seen)))
+        id_ = data.draw(st.sampled_from(list(self.seen)))
         before = self.store.read("t", id_)
         try:
             after = getattr(self.store, change)("t", id_)
@@ -170,7 +170,7 @@ class Moves(RuleBasedStateMachine):
     @precondition(lambda self: self.seen)
     @rule(data=st.data(), is_good=st.booleans())
     def validated(self, data: st.DataObject, is_good: bool) -> None:
-        id_ = data.draw(st.sampled_from(sorted(self.seen)))
+        id_ = data.draw(st.sampled_from(list(self.seen)))
         self.store.validated(id_, None if is_good else JobError(code="invalid_data", message="no"))
 
     @rule()
@@ -186,7 +186,7 @@ class Moves(RuleBasedStateMachine):
         late=st.integers(0, 1),
     )
     def end(self, data: st.DataObject, end: str, late: int) -> None:
-        id_ = data.draw(st.sampled_from(sorted(self.seen)))
+        id_ = data.draw(st.sampled_from(list(self.seen)))
         job = self.store.read("t", id_)
         attempt = job.attempt - late
         done: object = {
