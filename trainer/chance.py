@@ -15,6 +15,7 @@ def get_chance(device: torch.device) -> Tensor:
 def set_chance(device: torch.device, state: Tensor) -> None:
     """Puts back what `get_chance` gave, on any device: what is there of another generator is left out."""
     size = torch.random.get_rng_state().numel()
-    torch.random.set_rng_state(state[:size])
+    # Generators read from where the memory of a tensor begins, not from where a view of it does.
+    torch.random.set_rng_state(state[:size].clone())
     if device.type == "cuda" and state.numel() > size:
-        torch.cuda.set_rng_state(state[size:], device)
+        torch.cuda.set_rng_state(state[size:].clone(), device)

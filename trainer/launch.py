@@ -7,6 +7,7 @@ write a checkpoint, and would start again by itself what the job queue starts. O
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from ..serve.contract.jobs import DONE, FAILED, PAUSED
 
 STORE = "workers.store"
 _PAUSE = 0.05
+_SET_DEATH_SIGNAL = 1
 # Seconds that the others get to find out by themselves that one is gone, and say so.
 _GRACE = 15.0
 
@@ -39,34 +41,38 @@ def launch(folder: Path, count: int, output: int, should_stop: Callable[[], bool
     ended without saying why.
     """
     (folder / STORE).unlink(missing_ok=True)
-    workers = [_start(folder, rank, count, output) for rank in range(count)]
+    workers: list[subprocess.Popen[bytes]] = []
     asked = False
-    failed_at: float | None = None
+    died: tuple[int, int] | None = None
+    until = float("inf")
     try:
-        while any(worker.poll() is None for worker in workers):
+        workers += (_start(folder, rank, count, output) for rank in range(count))
+        while None in [worker.poll() for worker in workers] and time.monotonic() < until:
             if should_stop() and not asked:
                 asked = True
                 for worker in workers:
                     worker.send_signal(signal.SIGTERM)
-            codes = [worker.returncode for worker in workers]
-            if failed_at is None and any(code not in (None, DONE, PAUSED) for code in codes):
-                failed_at = time.monotonic()
-            if failed_at is not None and time.monotonic() - failed_at > _GRACE:
-                break
+            if died is None and (found := [(n, w.returncode) for n, w in enumerate(workers) if w.returncode]):
+                died = next(((number, code) for number, code in found if code != PAUSED), None)
+                until = time.monotonic() + _GRACE if died else until
             time.sleep(_PAUSE)
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
         (folder / STORE).unlink(missing_ok=True)
-    codes = [worker.returncode for worker in workers]
-    if codes[0] in (DONE, PAUSED):
-        return codes[0]
-    if codes[0] != FAILED:
-        rank = next((rank for rank, code in enumerate(codes) if code not in (DONE, PAUSED, FAILED, -signal.SIGKILL)), 0)
-        how = f"signal {-codes[rank]}" if codes[rank] < 0 else f"exit code {codes[rank]}"
-        raise WorkerDied(f"Process {rank} of the {count} that train together ended by {how}.")
-    return FAILED
+    code = workers[0].returncode
+    if code in (DONE, PAUSED, FAILED):
+        return code
+    number, code = died or (0, code)
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    raise WorkerDied(f"Process {number} of the {count} that train together ended by {how}.")
+
+
+def end_with_parent() -> None:
+    """Has the kernel stop this process as soon as the one that started it is gone. Linux only; see prctl(2)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _start(folder: Path, rank: int, count: int, output: int) -> subprocess.Popen[bytes]:
@@ -74,7 +80,7 @@ def _start(folder: Path, rank: int, count: int, output: int) -> subprocess.Popen
     # Nothing of it leaves this machine, nor can be reached from others.
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", f"{__package__}", str(folder)],
+        [sys.executable, "-m", str(__package__), str(folder)],
         env=os.environ | place | {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback},
         stdin=subprocess.DEVNULL,
         stdout=output if rank == 0 else subprocess.DEVNULL,

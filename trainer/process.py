@@ -17,7 +17,7 @@ from ..serve.adapters.durable import locked_if_free
 from ..serve.contract.errors import ConfigError, Conflict, TunechatError
 from ..serve.contract.jobs import DONE, FAILED, ORDER, PAUSED, TrainingFailed, TrainingOrder
 from .events import Events, silent_events, take_stdout
-from .launch import launch
+from .launch import end_with_parent, launch
 from .yielding import NICENESS, Yielding, threads_for
 
 _LOCK = "trainer.lock"
@@ -50,6 +50,7 @@ def main(folder: Path) -> int:
     try:
         # Whoever started this one of several holds the lock.
         if "RANK" in os.environ:
+            end_with_parent()
             return DONE if train(folder, events, stop) else PAUSED
         with locked_if_free(folder / _LOCK) as is_free:
             if not is_free:
