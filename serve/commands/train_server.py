@@ -47,8 +47,10 @@ def found_server(settings: Settings, model: str | None, *, may_start: bool) -> I
     with PrivateServer((*_SERVE, *flags)) as private, Server.admin_of(mine) as server:
         with progress() as report:
             private.await_ready(server, settings.start_timeout, report)
-        yield server, True
-        private.end(settings.drain_timeout + _LAST_SECONDS)
+        try:
+            yield server, True
+        finally:
+            private.end(settings.drain_timeout + _LAST_SECONDS)
 
 
 class PrivateServer:

@@ -63,6 +63,23 @@ def test_it_is_awaited_and_ends_in_order(tmp_path: Path) -> None:
         assert left.read_text() == "left in order" and not server.answers()
 
 
+def test_it_leaves_in_order_whatever_became_of_the_training(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The flags of `serve` come behind; the port is among them.
+    script = SERVER.replace('("127.0.0.1", 0)', '("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1]))')
+    left = tmp_path / "left"
+    command = (sys.executable, "-c", script, str(tmp_path / "port"), str(left))
+    monkeypatch.setattr("tunechat.serve.commands.train_server._SERVE", command)
+    with (
+        pytest.raises(ZeroDivisionError),
+        found_server(load({"port": "1"}).settings, None, may_start=True) as (server, is_private),
+    ):
+        assert is_private and server.answers()
+        raise ZeroDivisionError
+    assert left.read_text() == "left in order"
+
+
 @pytest.mark.parametrize(
     ("script", "told"),
     [
