@@ -216,13 +216,18 @@ def _is_on(request: Request, name: str) -> bool:
 
 
 def _metadata(request: Request) -> dict[str, str] | None:
-    """What jobs must have; {} for `metadata=null`, which asks for those that have none."""
+    """What jobs must have; {} for `metadata=null`, which asks for those that have none. Raises InvalidRequest."""
     query = request.query_params.multi_items()
     if ("metadata", "null") in query:
         return {}
-    pairs = {found[1]: value for key, value in query if (found := _METADATA.fullmatch(key))}
-    if len(pairs) > _MOST_PAIRS:
-        raise InvalidRequest(f"'metadata' has more than {_MOST_PAIRS} pairs.", param="metadata", code="invalid_value")
+    asked = [(_METADATA.fullmatch(key), value) for key, value in query if key.startswith("metadata")]
+    pairs = {found[1]: value for found, value in asked if found is not None}
+    if len(pairs) < len(asked) or len(pairs) > _MOST_PAIRS:
+        raise InvalidRequest(
+            f"'metadata' is null, or up to {_MOST_PAIRS} pairs such as metadata[team]=a.",
+            param="metadata",
+            code="invalid_value",
+        )
     return pairs or None
 
 

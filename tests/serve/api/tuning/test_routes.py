@@ -146,6 +146,9 @@ async def test_jobs_are_listed_newest_first_and_by_metadata(opened: Open) -> Non
     assert [job.id async for job in jobs.list(metadata={"team": "c"})] == []
     none = await works.http.get("http://localhost:8000/v1/fine_tuning/jobs?metadata=null")
     assert [job["id"] for job in none.json()["data"]] == [ids[2]]
+    for wrong in ("metadata[]=a", "metadata=a", "metadata[a]=1&metadata[a]=2"):
+        refused = await works.http.get(f"http://localhost:8000/v1/fine_tuning/jobs?{wrong}")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "metadata")
 
 
 async def test_a_job_is_paused_and_resumed(opened: Open, how: How) -> None:
