@@ -156,7 +156,7 @@ def _failure(error: Exception) -> TrainingFailed:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TrainingFailed(
-            code="disk_full",
+            code="insufficient_storage",
             message="The disk is full. Checkpoints that were written before are whole; make room and resume.",
         )
     said = " ".join(str(error).split())[:500]

@@ -68,7 +68,7 @@ def test_it_is_told_and_what_was_saved_goes_on(
     )
     failed = events_in(run.stdout)[-1]
     assert isinstance(failed, TrainingFailed)
-    assert failed.code == "disk_full"
+    assert failed.code == "insufficient_storage"
     assert (kept / "first").read_text().strip() == str(FAILED)
     # What could not be finished is gone, and no checkpoint is there that is not whole.
     assert ".tmp-" not in (kept / "names").read_text()

@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from tunechat.serve.adapters.store import AdapterStore
 from tunechat.serve.base.entry import read_manifest
 from tunechat.serve.base.prepare import prepare
 from tunechat.serve.contract.base import BaseManifest
@@ -88,3 +89,15 @@ def edit_tensors(folder: Path, change: Callable[[dict[str, np.ndarray[Any, Any]]
     tensors = load_file(folder / WEIGHTS)
     change(tensors)
     save_file(tensors, folder / WEIGHTS)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> AdapterStore:
+    return AdapterStore(tmp_path / "adapters")
+
+
+def scaled(folder: Path, alpha: int, target: Path) -> Path:
+    """A copy of the adapter with another alpha: other content."""
+    shutil.copytree(folder, target)
+    edit_config(target, lora_alpha=alpha)
+    return target
