@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-MAX_DEPTH = 128
+MAX_DEPTH = 512
 MAX_NUMBER = 1000
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -22,8 +22,9 @@ _SPACED = frozenset({_VALUE, _FIRST_ITEM, _FIRST_KEY, _KEY, _COLON, _NEXT})
 class JsonReader:
     """Finds the end of one JSON value (RFC 8259) in text that comes in pieces, and the first character that is wrong.
 
-    `done` once the value is whole, `failed` once it cannot become one. Deeper nesting than MAX_DEPTH and longer numbers
-    than MAX_NUMBER characters fail. Nothing is kept of the text.
+    `done` once the value is whole, `failed` once it cannot become one. Longer numbers than MAX_NUMBER characters fail,
+    and deeper nesting than MAX_DEPTH: what is read here must be read by `json.loads`, too, which in Python
+    3.11 has 1,000 levels together with the frames of whoever calls. Nothing is kept of the text.
     """
 
     __slots__ = ("_digits", "_in_key", "_length", "_stack", "_state", "_word", "done", "failed")

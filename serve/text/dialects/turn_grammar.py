@@ -7,18 +7,19 @@ their ids, so that no text can pass for them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ..grammars.attempt import problem_of
-from ..grammars.schema import read_schema
+from ..grammars.schema import Schema, read_schema
 from ..grammars.structure import Structure, combined, json_rule, quoted
 from .brevity import MAX_CALLS as MAX_CALLS_IN_BRIEF
 from .brevity import brief
 from .form import Form
 from .reasoning import Reasoning, Thinking
 from .tool import Tool
+from .unrolling import unrolled
 
 # A model may go on calling for ever.
 MAX_CALLS = 16
@@ -169,7 +170,8 @@ def most_calls(form: Form) -> int:
 
 
 def arguments_rule(tool: Tool, *, is_brief: bool = False) -> str:
-    """The expression for the arguments of a tool; with `is_brief`, what its schema leaves open gets a size.
+    """The expression for the arguments of a tool; with `is_brief`, what its schema leaves open gets a size, and what
+    holds itself an end.
 
     Raises InvalidRequest where its schema is wrong, and, for a strict tool, where it cannot be enforced.
     """
@@ -177,13 +179,24 @@ def arguments_rule(tool: Tool, *, is_brief: bool = False) -> str:
     schema = read_schema(tool.parameters, f"{tool.path}.parameters", lenient=lenient)
     if isinstance(schema, dict) and schema.get("properties") == {} and "additionalProperties" not in schema:
         schema = {**schema, "additionalProperties": False}
-    sized = json_rule(brief(schema)) if is_brief else ""
-    if sized and _compiles(sized):
-        return sized
     rule = json_rule(schema)
+    for shorter in _shorter(schema, rule) if is_brief else ():
+        sized = json_rule(shorter)
+        if _compiles(sized):
+            return sized
     if not lenient or _compiles(rule):
         return rule
     return json_rule(brief({"type": "object"}) if is_brief else {"type": "object"})
+
+
+def _shorter(schema: Schema, rule: str) -> Iterator[Schema]:
+    """Schemas every text of which is valid for `schema`, whose own expression is `rule`: those of least first."""
+    # Copies of cases that overlap may not overlap any more, and then allow what both of them took.
+    if '"oneOf"' not in rule or _compiles(rule):
+        ended = unrolled(schema)
+        if ended is not schema:
+            yield brief(ended)
+    yield brief(schema)
 
 
 def _compiles(rule: str) -> bool:

@@ -18,7 +18,7 @@ def check_ends(schema: dict[str, Any] | bool, path: str) -> None:
     if isinstance(schema, bool):
         return
     needs: dict[str, list[list[str]]] = {}
-    for place, node in _walk(schema, "#"):
+    for place, node in walk(schema, "#"):
         needs[place] = list(_groups(node, place))
     users: dict[str, list[tuple[str, int]]] = {}
     for place, groups in needs.items():
@@ -42,7 +42,7 @@ def check_ends(schema: dict[str, Any] | bool, path: str) -> None:
         )
 
 
-def _walk(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
+def walk(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
     """Every schema in `schema`, with the place where it stands as a JSON pointer."""
     yield place, schema
     if not isinstance(schema, dict):
@@ -50,12 +50,12 @@ def _walk(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
     for key, item in schema.items():
         if key in ("properties", "patternProperties", "$defs", "definitions"):
             for name, part in item.items():
-                yield from _walk(part, f"{place}/{key}/{_step(name)}")
+                yield from walk(part, f"{place}/{key}/{_step(name)}")
         elif key in ("anyOf", "oneOf", "allOf", "prefixItems"):
             for index, part in enumerate(item):
-                yield from _walk(part, f"{place}/{key}/{index}")
+                yield from walk(part, f"{place}/{key}/{index}")
         elif key in ("items", "additionalProperties"):
-            yield from _walk(item, f"{place}/{key}")
+            yield from walk(item, f"{place}/{key}")
 
 
 def _groups(node: Any, place: str) -> Iterator[list[str]]:

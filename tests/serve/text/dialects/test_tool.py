@@ -8,6 +8,7 @@ import pytest
 
 from tunechat.serve.contract.errors import InvalidRequest
 from tunechat.serve.text.dialects import Call, ToolChoice, read_tools
+from tunechat.serve.text.dialects.json_reader import MAX_DEPTH
 
 
 def function(**fields: Any) -> dict[str, Any]:
@@ -59,3 +60,14 @@ def test_choices_know_the_tools() -> None:
 def test_arguments_are_written_the_one_way() -> None:
     assert Call("f", '{"b":[1,2],"a":"\\u00e9"}').canonical() == '{"b": [1, 2], "a": "é"}'
     assert Call("f", "").canonical() == "{}"
+
+
+def test_arguments_as_deep_as_the_reader_takes_are_a_value_under_many_frames() -> None:
+    call = Call("f", '{"a":' * MAX_DEPTH + "1" + "}" * MAX_DEPTH)
+
+    def under(frames: int) -> str:
+        return under(frames - 1) if frames else call.canonical()
+
+    assert under(300).count("{") == MAX_DEPTH
+    with pytest.raises(ValueError, match="too deeply"):
+        Call("f", '{"a":' * 200_000 + "1" + "}" * 200_000).value()
