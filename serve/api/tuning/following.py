@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from ...contract.adapters import AdapterManifest
 from ...contract.errors import Conflict, NameTaken, TunechatError
@@ -37,6 +41,8 @@ MOST_CHECKPOINTS = 10
 # How long another change of the adapter's name is waited for, and how long checkpoints that are still being stored.
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.5
+# A folder of the job's for checkpoints that have yet to be stored.
+_HELD = "held"
 
 
 class Asking(Protocol):
@@ -81,6 +87,8 @@ class Following:
         """Takes an event; the work that it makes is done later."""
         self._nudge()
         if isinstance(event, TrainingStarted | TrainingSaved):
+            if isinstance(event, TrainingSaved) and event.adapter:
+                event = msgspec.structs.replace(event, adapter=str(_held(job, event)))
             backlog = self._backlogs.setdefault(job.id, _Backlog())
             backlog.events.put_nowait(event)
             if backlog.worker is None:
@@ -172,11 +180,38 @@ class Following:
             log.warning("checkpoint %d of job %s cannot be stored: %s", event.step, job.id, error)
             await self._note(job, f"The checkpoint of step {event.step} cannot be asked for: {said}", level="warn")
             return ""
+        finally:
+            await asyncio.to_thread(_let_go, Path(event.adapter))
         return checkpoint_id(job, event.step)
 
     async def _note(self, job: Job, message: str, *, level: str = "info", data: dict[str, Any] | None = None) -> None:
         await aside(self._queue.note, job.id, message, level=level, data=data, only=job.attempt)
         self._nudge()
+
+
+def _held(job: Job, event: TrainingSaved) -> Path:
+    """Links to the checkpoint's files: a trainer that saves faster than this server stores removes its old ones.
+
+    Where none can be made, the checkpoint itself.
+    """
+    adapter = Path(event.adapter)
+    home = next((folder for folder in adapter.parents if folder.name == job.id), adapter.parent)
+    held = home / _HELD / f"step-{event.step}"
+    try:
+        shutil.rmtree(held, ignore_errors=True)
+        held.mkdir(parents=True)
+        for file in adapter.iterdir():
+            os.link(file, held / file.name)
+    except OSError as error:
+        log.warning("checkpoint %d of job %s cannot be held: %s", event.step, job.id, error)
+        shutil.rmtree(held, ignore_errors=True)
+        return adapter
+    return held
+
+
+def _let_go(adapter: Path) -> None:
+    if adapter.parent.name == _HELD:
+        shutil.rmtree(adapter, ignore_errors=True)
 
 
 async def _in_turn(change: Callable[[], Awaitable[AdapterManifest]]) -> AdapterManifest:

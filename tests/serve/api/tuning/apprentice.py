@@ -1,7 +1,7 @@
 """A trainer that learns nothing: it says what a real one says, with adapters that were made before, when it may.
 
 `apprentice.py PLACE FOLDER`. PLACE holds `adapters/STEP` for each step and `how.json`: `steps`, and `hold`, a step
-after which it waits for the file `go`.
+after which it waits for the file `go`, and `forgets`, whether each checkpoint is gone soon after it was told of.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def main() -> None:
             shutil.copytree(PLACE / "adapters" / str(step), FOLDER / f"step-{step}")
         state.write_text(str(step))
         say("saved", step=step, folder=f"step-{step}", adapter="gone" if HOW.get("loses") == step else f"step-{step}")
+        if HOW.get("forgets") and step < steps:
+            time.sleep(0.2)
+            shutil.rmtree(FOLDER / f"step-{step}")
         while step == HOW.get("hold") and not (PLACE / "go").exists() and not asked:
             time.sleep(0.01)
         if asked:

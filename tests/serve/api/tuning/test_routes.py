@@ -132,6 +132,24 @@ async def test_a_checkpoint_that_cannot_be_stored_stops_nothing(opened: Open, ho
     assert str(works.home) not in event.message
 
 
+async def test_a_trainer_that_removes_checkpoints_early_loses_none(
+    opened: Open, how: How, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how(forgets=True)
+    works = await opened()
+    client, adapters = works.client(), works.app.state.gateway.adapters
+    store = adapters.add_checkpoint
+
+    async def slowly(*given: Any, **named: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return await store(*given, **named)
+
+    monkeypatch.setattr(adapters, "add_checkpoint", slowly)
+    job = await works.done(client, (await works.submit(client)).id)
+    assert [one.step_number async for one in client.fine_tuning.jobs.checkpoints.list(job.id)] == [3, 2, 1]
+    assert not [*works.home.glob("jobs/*/held/*")]
+
+
 async def test_jobs_are_listed_newest_first_and_by_metadata(opened: Open) -> None:
     works = await opened()
     client = works.client()
