@@ -23,6 +23,7 @@ from ..openapi import describe
 from ..served import model_not_found
 from .event_stream import stream_events
 from .following import MOST_CHECKPOINTS
+from .naming import checkpoint_id
 from .records import checkpoint_record, event_record, job_record, number_of
 from .request import CreateJobRequest
 from .wishes import Wishes, wishes_of
@@ -158,7 +159,11 @@ async def list_checkpoints(request: Request, fine_tuning_job_id: str) -> Respons
     before = None if after is None else number_of("ftckpt", fine_tuning_job_id, after)
     job = await asyncio.to_thread(jobs.read, tenant, fine_tuning_job_id)
     found = await asyncio.to_thread(jobs.checkpoints, tenant, fine_tuning_job_id, limit=MOST_CHECKPOINTS)
-    shown = [one for one in found if one.adapter and (before is None or one.step < before)]
+    # Those that can be asked: one may still be being stored, or could not be, or had to make room.
+    models = gateway_of(request).adapters.view(request_context(request).sees)
+    shown = [
+        one for one in found if (before is None or one.step < before) and models.knows(checkpoint_id(job, one.step))
+    ]
     return _page([checkpoint_record(job, one) for one in shown], limit)
 
 
