@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
 from ...contract.errors import InvalidRequest
-from ..grammars.bounds import MAX_CHARACTERS, MAX_VALUES
 from ..grammars.forcing import check_forced
 from ..grammars.keywords import ENFORCED, NAMED_SCHEMAS, SCHEMA, SCHEMAS
-from ..grammars.recursion import walk
 from ..grammars.schema import Schema
+from .references import DEFINITIONS, References, references_of
 
 # How often a value may hold another of its kind inside itself, itself counted.
 LEVELS = 4
 # Values of a list, and members of a map, whose values go deeper; every level multiplies them.
 MAX_BRANCHES = 4
 
-_DEFINITIONS = frozenset({"$defs", "definitions"})
 _OF_OBJECTS = ("properties", "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties")
 _OF_ARRAYS = ("items", "prefixItems", "minItems", "maxItems")
 _KINDS = ("object", "array", "string", "number", "boolean", "null")
-# Characters of a new reference.
-_REFERENCE = 24
 
 _Demands = tuple[frozenset[str], frozenset[str]]
 
@@ -43,17 +37,17 @@ def unrolled(schema: Schema, levels: int = LEVELS) -> Schema:
     """
     if isinstance(schema, bool):
         return schema
-    document = _Document(schema)
-    most = document.most_levels()
-    if not document.back or most < 1:
+    references = References(schema)
+    most = references.most_levels()
+    if not references.back or most < 1:
         return schema
     # The smallest value holds nothing inside itself again, so it goes back to each place once at the most.
-    enough = min(most, max(levels, 1 + len({target for _, target in document.back})))
+    enough = min(most, max(levels, 1 + len({target for _, target in references.back})))
     count = min(levels, most)
-    result = _Copies(document, count).whole()
+    result = _Copies(references, count).whole()
     while result is False and count < enough:
         count = min(2 * count, enough)
-        result = _Copies(document, count).whole()
+        result = _Copies(references, count).whole()
     try:
         check_forced(result, "")
     except InvalidRequest:
@@ -61,73 +55,24 @@ def unrolled(schema: Schema, levels: int = LEVELS) -> Schema:
     return result if result is not False else schema
 
 
-class _Document:
-    """What the references of a schema lead to.
-
-    `order` has each such place, behind all those that it needs except by a reference in `back`. `deep` are the places
-    from which one of these can be reached.
-    """
-
-    def __init__(self, root: dict[str, Any]) -> None:
-        self.schemas: dict[str, Schema] = dict(walk(root, "#"))
-        self.order: list[str] = []
-        self.back: set[tuple[str, str]] = set()
-        self.deep: set[str] = set()
-        self._needs: dict[str, list[str]] = {}
-        self._closed: set[str] = set()
-        stack = [self._open("#")]
-        while stack:
-            place, rest = stack[-1]
-            target = next(rest, None)
-            if target is None:
-                stack.pop()
-                self._close(place)
-            elif target not in self._needs:
-                stack.append(self._open(target))
-            elif target not in self._closed:
-                self.back.add((place, target))
-
-    def most_levels(self) -> int:
-        """How many levels of copies fit into the bounds of a request."""
-        once, again = [0, 0], [1, 1]
-        for place in self.order:
-            sizes = again if place in self.deep else once
-            for index, size in enumerate(_size(self.schemas[place])):
-                sizes[index] += size
-        return min((MAX_CHARACTERS - once[0]) // again[0], (MAX_VALUES - once[1]) // again[1])
-
-    def goes_deeper(self, schema: Schema) -> bool:
-        return any(target in self.deep for target in _references(schema))
-
-    def _open(self, place: str) -> tuple[str, Iterator[str]]:
-        self._needs[place] = list(dict.fromkeys(_references(self.schemas[place])))
-        return place, iter(self._needs[place])
-
-    def _close(self, place: str) -> None:
-        self._closed.add(place)
-        self.order.append(place)
-        if any((place, target) in self.back or target in self.deep for target in self._needs[place]):
-            self.deep.add(place)
-
-
 class _Copies:
-    """The copies of a document's schemas, made from the last level up. False is a schema without values."""
+    """The copies of what references lead to, made from the last level up. False is a schema without values."""
 
-    def __init__(self, document: _Document, levels: int) -> None:
-        self._document = document
+    def __init__(self, references: References, levels: int) -> None:
+        self._references = references
         self._levels = levels
         self._place = "#"
         self._level = 0
         self._copies: dict[str, Schema] = {}
         self._demands: dict[str, _Demands] = {}
-        self._numbers = {place: number for number, place in enumerate(document.order)}
+        self._numbers = {place: number for number, place in enumerate(references.order)}
 
     def whole(self) -> Schema:
         """The root's copy of the first level, with those that it needs as definitions."""
-        for level, place in itertools.product(range(self._levels), self._document.order):
-            if level == 0 or place in self._document.deep:
+        for level, place in itertools.product(range(self._levels), self._references.order):
+            if level == 0 or place in self._references.deep:
                 self._level, self._place = level, place
-                copy = self._copy(self._document.schemas[place])
+                copy = self._copy(self._references.schemas[place])
                 name = self._name(place, level)
                 self._copies[name], self._demands[name] = copy, self._demands_of(copy)
         root = self._copies[self._name("#", self._levels - 1)]
@@ -136,7 +81,7 @@ class _Copies:
         needed: dict[str, Schema] = {}
         todo: list[Schema] = [root]
         while todo:
-            for reference in _references(todo.pop()):
+            for reference in references_of(todo.pop()):
                 if reference not in needed:
                     needed[reference] = self._copies[reference]
                     todo.append(needed[reference])
@@ -144,12 +89,12 @@ class _Copies:
 
     def _name(self, place: str, level: int) -> str:
         """The reference to a copy."""
-        return f"#/$defs/{self._numbers[place]}-{level if place in self._document.deep else 0}"
+        return f"#/$defs/{self._numbers[place]}-{level if place in self._references.deep else 0}"
 
     def _copy(self, schema: Schema) -> Schema:
         if isinstance(schema, bool):
             return schema
-        copy = {key: self._part(key, item) for key, item in schema.items() if key not in _DEFINITIONS}
+        copy = {key: self._part(key, item) for key, item in schema.items() if key not in DEFINITIONS}
         for key in ("anyOf", "oneOf"):
             if key in copy:
                 copy[key] = [part for part in copy[key] if part is not False]
@@ -183,7 +128,7 @@ class _Copies:
         return item
 
     def _reference(self, target: str) -> str | bool:
-        level = self._level - ((self._place, target) in self._document.back)
+        level = self._level - ((self._place, target) in self._references.back)
         name = self._name(target, level)
         return False if level < 0 or self._copies[name] is False else name
 
@@ -200,13 +145,13 @@ class _Copies:
                 copy["prefixItems"] = prefix[: ends[0]]
             else:
                 copy.pop("prefixItems", None)
-        elif "items" in copy and self._document.goes_deeper(schema["items"]):
+        elif "items" in copy and self._references.goes_deeper(schema["items"]):
             copy.setdefault("maxItems", max(MAX_BRANCHES, len(prefix), copy.get("minItems", 0)))
 
     def _end_maps(self, copy: dict[str, Any], schema: dict[str, Any]) -> None:
         """Give maps of what goes deeper a size; llguidance knows none for objects whose properties are optional."""
         values = [schema.get("additionalProperties", False), *schema.get("patternProperties", {}).values()]
-        if "properties" not in schema and any(map(self._document.goes_deeper, values)):
+        if "properties" not in schema and any(map(self._references.goes_deeper, values)):
             least = max(copy.get("minProperties", 0), len(copy.get("required", ())))
             copy.setdefault("maxProperties", max(MAX_BRANCHES, least))
 
@@ -235,28 +180,3 @@ def _lacks_members(copy: dict[str, Any], schema: dict[str, Any]) -> bool:
     # Where others are left, so are enough.
     possible = sum(part is not False for part in properties.values())
     return not any(part is not False for part in others) and possible < copy.get("minProperties", 0)
-
-
-def _references(schema: Schema) -> Iterator[str]:
-    """Where the references lead that stand in what values of the schema are made of."""
-    if isinstance(schema, bool):
-        return
-    for key, item in schema.items():
-        kind = ENFORCED[key]
-        if key == "$ref":
-            yield unquote(item)
-        elif kind == SCHEMA:
-            yield from _references(item)
-        elif kind == SCHEMAS:
-            for part in item:
-                yield from _references(part)
-        elif kind == NAMED_SCHEMAS and key not in _DEFINITIONS:
-            for part in item.values():
-                yield from _references(part)
-
-
-def _size(schema: Schema) -> tuple[int, int]:
-    """Bounds on the characters and the values of a copy."""
-    kept = schema if isinstance(schema, bool) else {key: schema[key] for key in schema.keys() - _DEFINITIONS}
-    text = json.dumps(kept, ensure_ascii=False)
-    return len(text) + _REFERENCE * text.count('"$ref"'), 1 + sum(map(text.count, ",[{"))

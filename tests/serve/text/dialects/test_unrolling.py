@@ -48,6 +48,11 @@ def nest(inside: Any, count: int, around: Callable[[Any], Any]) -> Any:
     return inside
 
 
+def either(schema: Any) -> dict[str, Any]:
+    """That, by way of a reference, or 0."""
+    return {"anyOf": [{"$ref": "#/$defs/one"}, {"const": 0}], "$defs": {"one": schema}}
+
+
 def member(inner: Any) -> Any:
     return {"a": inner}
 
@@ -73,6 +78,18 @@ def listed(inner: Any) -> Any:
         ({"allOf": [of(a=ROOT), of(b={"const": 1})]}, member, {}),
         ({"anyOf": [{"allOf": [{"properties": {"a": ROOT}}, of("a")]}, {"const": 0}]}, member, 0),
         (of(a={"anyOf": [{**ROOT, "required": ["a"]}, {"const": 0}]}), member, {"a": 0}),
+        (either(of("a", a=ROOT)), member, 0),
+        (either({"anyOf": [of("a", a=ROOT)]}), member, 0),
+        (either({"allOf": [of("a", a=ROOT), of(b=True)]}), member, 0),
+        (either({"type": "object", "additionalProperties": ROOT, "required": ["a"]}), member, 0),
+        (either({"type": "array", "items": ROOT, "minItems": 1}), listed, 0),
+        (either({"type": "object", "additionalProperties": ROOT, "minProperties": 1}), member, 0),
+        ({**of(b={"const": 1}), "additionalProperties": ROOT}, member, {}),
+        (
+            {"type": "object", "additionalProperties": {"anyOf": [ROOT, {"const": 0}]}, "minProperties": 1},
+            member,
+            {"a": 0},
+        ),
         ({"$ref": "#/$defs/x~1%20y", "$defs": {"x/ y": of(a={"$ref": "#/$defs/x~1%20y"})}}, member, {}),
         ({"$ref": "#/definitions/x", "definitions": {"x": of(a={"anyOf": [ROOT, {"const": 0}]})}}, member, {}),
     ],
@@ -96,6 +113,11 @@ def test_what_is_left_out_cannot_come_as_something_else() -> None:
     assert taken(schema, nest({"b": 1}, LEVELS - 1, member))
     assert taken(schema, nest({"c": 1}, LEVELS - 1, member))
     assert not taken(schema, nest({"a": 1}, LEVELS - 1, member))
+
+
+def test_a_name_that_is_demanded_from_elsewhere_may_be_impossible() -> None:
+    schema = {**of(a={"$ref": "#/$defs/x"}, b=ROOT), "$defs": {"x": {**ROOT, "required": ["b"]}}}
+    assert taken(schema, {"a": {"b": {}}}) and not taken(schema, {"a": {}})
 
 
 def test_as_many_levels_are_taken_as_the_smallest_value_needs() -> None:
