@@ -162,13 +162,22 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _gone(process: asyncio.subprocess.Process) -> None:
-    await process.wait()
-    # A pipe is closed at its end only, which comes when what is in it was read.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LEFTOVER_SECONDS):
-            for stream in (process.stdout, process.stderr):
-                while stream is not None and await stream.read(_BLOCK):
-                    continue
+    """Returns when the child has ended. asyncio tells that only once the child's pipes were read to their end."""
+    reading = [asyncio.ensure_future(_emptied(stream)) for stream in (process.stdout, process.stderr)]
+    waiting = asyncio.ensure_future(process.wait())
+    await asyncio.wait([waiting], timeout=_LEFTOVER_SECONDS)
+    if not waiting.done():
+        # Something that left the child's group holds a pipe. asyncio has no public way to let go of it.
+        getattr(process, "_transport").close()  # noqa: B009 - typeshed does not know it
+    await waiting
+    for task in reading:
+        task.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def _emptied(stream: asyncio.StreamReader | None) -> None:
+    while stream is not None and await stream.read(_BLOCK):
+        continue
 
 
 async def _give(stdin: asyncio.StreamWriter | None, question: bytes) -> None:
