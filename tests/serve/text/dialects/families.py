@@ -216,9 +216,13 @@ TOOLS = (
     Tool("now", "The time.", {"type": "object", "properties": {}}),
 )
 SCHEMAS = {tool.name: dict(tool.parameters) for tool in TOOLS}
+# Within the sizes that the generic dialect gives to what a schema leaves open.
 _find = st.fixed_dictionaries(
-    {"text": _typed_text},
-    optional={"kind": st.sampled_from(["book", "map"]), "tags": st.lists(_typed_text, max_size=3)},
+    {"text": _typed_text.filter(lambda text: len(text) <= 256)},
+    optional={
+        "kind": st.sampled_from(["book", "map"]),
+        "tags": st.lists(_typed_text.filter(lambda text: len(text) <= 64), max_size=3),
+    },
 )
 tool_calls = st.one_of(
     st.builds(lambda a, b: Call.of("add", {"a": a, "b": b}), st.integers(-(10**9), 10**9), st.integers(-99, 99)),
