@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ...adapters.tuned_names import checkpoints_name, step_label
 from ...contract.adapters import AdapterManifest
 from ...contract.errors import Conflict, NameTaken, TunechatError
 from ...contract.jobs import TrainingEnded, TrainingEvent, TrainingSaved, TrainingStarted
@@ -25,15 +26,7 @@ from ...jobs.job import Job
 from ...jobs.queue import JobQueue
 from ..errors import public_record
 from ..gateway import Gateway
-from .naming import (
-    adapter_name,
-    checkpoint_id,
-    checkpoint_label,
-    checkpoint_mark,
-    checkpoint_name,
-    model_id,
-    owner_of,
-)
+from .naming import adapter_name, checkpoint_id, model_id, owner_of
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +98,7 @@ class Following:
 
     async def forgotten(self, id_: str) -> None:
         """Removes the checkpoints of a job that nobody knows any more; its model stays."""
-        mark = checkpoint_mark(id_)
+        mark = checkpoints_name("", id_)
         try:
             stored = await asyncio.to_thread(self._gateway.adapters.store.all)
             for name in [one.name for one in stored if one.name.endswith(mark)]:
@@ -168,10 +161,10 @@ class Following:
         try:
             await _in_turn(
                 lambda: self._gateway.adapters.add_checkpoint(
-                    checkpoint_name(job),
+                    checkpoints_name(adapter_name(job), job.id),
                     Path(event.adapter),
                     owner=owner_of(job.tenant, self._admins),
-                    label=checkpoint_label(event.step),
+                    label=step_label(event.step),
                     keep=MOST_CHECKPOINTS,
                 )
             )

@@ -11,8 +11,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ...adapters.tuned_names import job_digits
 from ...jobs.job import Job, Status
-from .naming import short_id
 
 _LABELS = ("job", "pid")
 
@@ -47,7 +47,7 @@ class TrainerCollector(Collector):
         own = self._gauge("own_bytes", "Memory of a trainer's processes that nobody else has.")
         for id_, guard in self._trainers.processes.items():
             pid, resident_bytes, own_bytes = memory_below(guard)
-            labels = (short_id(id_), str(pid))
+            labels = (job_digits(id_), str(pid))
             resident.add_metric(labels, resident_bytes)
             own.add_metric(labels, own_bytes)
             if (job := self._trainers.running.get(id_)) is not None:
