@@ -41,7 +41,7 @@ class Place:
             stdin=subprocess.DEVNULL,
             env={**self.environment, **changes},
         )
-        assert done.returncode == code, done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
 
