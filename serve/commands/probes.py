@@ -17,7 +17,12 @@ _TOOL = {
     "function": {
         "name": "get_time",
         "description": "The time in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        # A model that was not trained to call does not know where to end.
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 40}},
+            "required": ["city"],
+        },
     },
 }
 
@@ -179,7 +184,7 @@ def _completions(server: Server, model: str) -> str:
 
 
 def _tools(server: Server, model: str) -> str:
-    fields: Body = {"tools": [_TOOL], "tool_choice": "required", "max_tokens": 128}
+    fields: Body = {"tools": [_TOOL], "tool_choice": "required", "max_tokens": 256, "temperature": 0}
     status, answer = _json(server, "POST", "/v1/chat/completions", {"model": model, "messages": _ASK, **fields})
     if status == 400:
         raise NotOffered(f"refused by name: {_refusal(answer)['message']}")
